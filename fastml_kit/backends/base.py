@@ -1,0 +1,100 @@
+"""What a backend is: a graph becomes a plan, a plan becomes a result.
+
+`plan` is pure: it returns every file that it would write and a digest of them, and touches
+nothing. `build` writes and runs tools. A result predicts values from values, so that any two
+backends can be compared, and carries its costs with their source.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastml_kit.errors import unknown_name
+
+Stage = Literal["estimate", "csim", "rtl"]
+STAGES: tuple[Stage, ...] = ("estimate", "csim", "rtl")
+Predict = Callable[[NDArray[Any]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What the user asks of a backend. Each backend reads the fields that concern it."""
+
+    name: str = "model"
+    part: str = "xc7z020"
+    clock_ns: float = 10.0  # requested, not achieved
+    reuse_factor: int = 1  # hls4ml: times each multiplier is used per inference
+    io_type: Literal["io_parallel", "io_stream"] = "io_parallel"  # hls4ml
+    accumulator: str = "auto"  # hls4ml: "auto" keeps every bit; "fixed<8,4>" narrows the sums
+    latency_cutoff: float = 5  # da4ml: adder delay allowed between two registers
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a design costs. `None` means that this source does not tell."""
+
+    source: str  # "estimate", "yosys", "rtlsim", "csynth", ...
+    lut: int | None = None
+    ff: int | None = None
+    dsp: int | None = None
+    bram36: float | None = None
+    latency_cycles: int | None = None  # first input in to last output out
+    interval_cycles: int | None = None  # between two accepted inputs
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """Everything a build depends on: the graph, the request, and the files it would write."""
+
+    backend: str
+    graph: Path
+    request: BuildRequest
+    files: Mapping[str, str] = field(default_factory=dict)  # relative path -> text
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what planning found out
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the backend, the graph's bytes, the request and the files."""
+        request = json.dumps(asdict(self.request), sort_keys=True)
+        parts = [self.backend.encode(), self.graph.read_bytes(), request.encode()]
+        parts += [f"{name}\0{text}".encode() for name, text in sorted(self.files.items())]
+        return hashlib.sha256(b"\0\0".join(parts)).hexdigest()
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """A built project: where it lies, which stage it reached, what it costs, how to ask it."""
+
+    plan: BuildPlan
+    stage: Stage
+    folder: Path
+    top: str  # the top function (C++) or module (Verilog)
+    sources: tuple[Path, ...] = ()
+    costs: tuple[Cost, ...] = ()
+    predict: Predict | None = None  # (samples, ...) values -> (samples, outputs) values
+    interface: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """Two functions and a name; see `fastml_kit.backends` for the table."""
+
+    name: str
+
+    def plan(self, graph: Path, request: BuildRequest) -> BuildPlan:
+        """Say what would be built, touching nothing."""
+
+    def build(self, plan: BuildPlan, folder: Path, *, until: Stage) -> BuildResult:
+        """Build `plan` in `folder`, as far as stage `until`."""
+
+
+def reached(stage: Stage, until: Stage) -> bool:
+    """Tell whether a build that ends at `until` includes `stage`."""
+    if until not in STAGES:
+        raise unknown_name("build stage", until, STAGES)
+    return STAGES.index(stage) <= STAGES.index(until)
