@@ -1,0 +1,174 @@
+"""Figures from data and records. Each function returns the figure and shows nothing.
+
+Colours are Okabe and Ito's, which stay apart for colour-blind readers; meaning never hangs on
+colour alone.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import figure as mpl_figure
+from matplotlib import rc_context
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from fastml_kit.fixedpoint import FixedSpec
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7F7F7F"
+SERIES = (BLUE, ORANGE, GREEN, RED)
+
+
+class Figure(mpl_figure.Figure):
+    """A Matplotlib figure that notebooks show as SVG, without pyplot and its global state."""
+
+    def _repr_svg_(self) -> str:
+        return svg(self)
+
+
+def svg(figure: mpl_figure.Figure) -> str:
+    """Return `figure` as SVG text, the same for the same figure: no date, no random names."""
+    text = io.StringIO()
+    with rc_context({"svg.hashsalt": "fastml_kit"}):
+        figure.savefig(text, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return text.getvalue()
+
+
+def images(x: NDArray[Any], titles: Sequence[str]) -> Figure:
+    """Draw the first samples of `x` (n, height, width, channels), one for each title."""
+    figure = Figure(figsize=(1.1 * len(titles), 1.5), layout="constrained")
+    for axis, image, title in zip(
+        np.atleast_1d(figure.subplots(1, len(titles))), x, titles, strict=False
+    ):
+        axis.imshow(image[..., 0], cmap="gray_r", interpolation="nearest")
+        axis.set_title(title, fontsize=9)
+        axis.set_axis_off()
+    return figure
+
+
+def staircase(spec: FixedSpec) -> Figure:
+    """Draw what a quantizer of format `spec` makes of the numbers around its range."""
+    low, high = spec.low * spec.step, spec.high * spec.step
+    margin = 0.15 * (high - low)
+    x = np.linspace(low - margin, high + margin, 2001)
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(x, x, color=GREY, linestyle=":", label="real number")
+    axis.plot(x, spec.to_values(spec.to_codes(x)), color=BLUE, label=f"as {spec}")
+    axis.set(xlabel="number going in", ylabel="number coming out")
+    axis.legend()
+    return figure
+
+
+def training(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Draw loss and validation accuracy against the epoch, a line for each named history."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (label, history), colour in zip(histories.items(), SERIES, strict=False):
+        epochs = range(1, len(history["loss"]) + 1)
+        left.plot(epochs, history["loss"], color=colour, label=label)
+        right.plot(epochs, history["val_accuracy"], color=colour, label=label)
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel="validation accuracy")
+    right.legend()
+    return figure
+
+
+def weights_on_grid(layers: Mapping[str, tuple[NDArray[Any], FixedSpec]]) -> Figure:
+    """Draw, for each layer, how many of its weights stand on each point of their grid."""
+    figure = Figure(figsize=(4 * len(layers), 3), layout="constrained")
+    for axis, (name, (values, spec)) in zip(
+        np.atleast_1d(figure.subplots(1, len(layers))), layers.items(), strict=True
+    ):
+        points = spec.to_values(np.arange(spec.low, spec.high + 1))
+        counts = [np.count_nonzero(values == point) for point in points]
+        axis.bar(points, counts, width=0.8 * spec.step, color=BLUE)
+        axis.set(title=f"{name}: {spec}", xlabel="weight", ylabel="how many")
+    return figure
+
+
+def ranges(bounds: Mapping[str, tuple[FixedSpec, float, float]]) -> Figure:
+    """Draw each tensor's format as a bar of bits about the binary point.
+
+    `bounds` gives, for each tensor, its format and the smallest and largest value it can take.
+    """
+    figure = Figure(figsize=(8, 0.35 * len(bounds) + 1), layout="constrained")
+    axis = figure.subplots()
+    for row, (spec, low, high) in enumerate(bounds.values()):
+        axis.barh(row, spec.width, left=-spec.frac, color=BLUE if spec.signed else ORANGE)
+        axis.text(spec.integer + 0.2, row, f"{spec}  [{low:g}, {high:g}]", va="center", fontsize=8)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_yticks(range(len(bounds)), list(bounds))
+    axis.invert_yaxis()
+    axis.set_xlim(right=max(spec.integer for spec, _, _ in bounds.values()) + 9)
+    axis.set(
+        xlabel="bits below | above the binary point (blue: signed, orange: unsigned)",
+        title="proved range of every tensor",
+    )
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def pipelining(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Draw LUT and FF (estimates) against latency; rows have latency_cycles, lut, ff, cutoff."""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axis = figure.subplots()
+    latency = [row["latency_cycles"] for row in rows]
+    for name, colour, marker in (("lut", BLUE, "o"), ("ff", ORANGE, "s")):
+        axis.plot(
+            latency, [row[name] for row in rows], color=colour, marker=marker, label=name.upper()
+        )
+    for row in rows:
+        axis.annotate(
+            f"cutoff {row['cutoff']:g}",
+            (row["latency_cycles"], row["ff"]),
+            textcoords="offset points",
+            xytext=(0, 7),
+            ha="center",
+            fontsize=8,
+        )
+    axis.set(xlabel="latency, cycles", ylabel="count (da4ml's estimate)")
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    return figure
+
+
+def utilisation(used: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
+    """Draw what share of each part a design fills: ``used[part][resource] = (used, available)``."""
+    figure = Figure(figsize=(7, 0.8 + 0.35 * sum(map(len, used.values()))), layout="constrained")
+    axis = figure.subplots()
+    labels: list[str] = []
+    colours = iter(SERIES)
+    for part, resources in used.items():
+        colour = next(colours)
+        for resource, (count, available) in resources.items():
+            share = 100 * count / available
+            axis.barh(len(labels), share, color=colour)
+            axis.text(
+                share + 1, len(labels), f"{count:,g} of {available:,g}", va="center", fontsize=8
+            )
+            labels.append(f"{part} {resource}")
+    axis.set_yticks(range(len(labels)), labels)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 125)
+    axis.set(xlabel="share of the part, %")
+    return figure
+
+
+def ladder(rungs: Sequence[tuple[str, int, int]], total: int) -> Figure:
+    """Draw the ladder bottom to top: ``(engine, samples compared, mismatching codes)`` a rung."""
+    figure = Figure(figsize=(7, 0.5 * len(rungs) + 1.2), layout="constrained")
+    axis = figure.subplots()
+    for row, (_engine, samples, mismatches) in enumerate(rungs):
+        colour = RED if mismatches else GREEN if samples == total else ORANGE
+        axis.barh(row, samples, color=colour, height=0.6)
+        sign = "≠" if mismatches else "="
+        note = f"{sign}  {mismatches} codes differ on {samples:,} samples"
+        axis.text(total * 1.02, row, note, va="center", fontsize=9)
+    axis.set_yticks(range(len(rungs)), [engine for engine, _, _ in rungs])
+    axis.set_xlim(0, total * 1.75)
+    axis.set_xticks([0, total])
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set(xlabel="samples compared with the trained network, code by code")
+    return figure

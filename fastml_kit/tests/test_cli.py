@@ -1,0 +1,161 @@
+"""The command line: exit codes, one-line refusals, JSON that is only JSON, progress."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fastml_kit import cli
+from fastml_kit.flow import FLOW, Flow
+from fastml_kit.runner import Event, display
+from fastml_kit.tests.toyflow import toy, write_notebooks
+
+
+def fastml(
+    capsys: pytest.CaptureFixture[str], *arguments: str, flow: Flow = FLOW
+) -> tuple[int, str, str]:
+    """Run the command line in this process; return exit code, stdout and stderr."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(flow, list(arguments))
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "digits", "-p", "weigth_bits", "4"], "Did you mean 'weight_bits'?"),
+        (["run", "digits", "-p", "weight_bits", "four"], "a whole number from 2 to 8"),
+        (["run", "digits", "-p", "weight_bits", "99"], "weight_bits=99"),
+        (["run", "digits", "-p", "targets", "["], "cannot be read as a value"),
+        (["run", "didgits"], "Did you mean 'digits'?"),
+        (["run", "digits", "-p", "task", "jets"], "the task is 'digits'"),
+        (["run", "digits", "--profile", "fulll"], "Did you mean 'full'?"),
+        (["run", "digits", "--until", "exprot"], "Did you mean 'export'?"),
+        (["run", "digits", "--runs-dir", "/proc/runs"], "cannot be written"),
+        (["run", "digits", "--utnil", "export"], "no option --utnil. Did you mean --until?"),
+        (["run"], "Missing argument 'TASK'"),
+        (["notebook", "09_nothing"], "no stage '09_nothing'"),
+        (["rum", "digits"], "No such command 'rum'"),
+        (["report", "some", "--latest"], "not both"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line_with_exit_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setenv("FASTML_RUNS_DIR", str(tmp_path / "runs"))
+    code, out, err = fastml(capsys, *arguments)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert not out
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_report_of_nothing_fails_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = fastml(capsys, "report", "--runs-dir", str(tmp_path))
+    assert (code, err.count("\n")) == (1, 1)
+    assert "there is no run" in err
+
+
+def test_doctor_names_every_tool(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = fastml(capsys, "doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert {"name", "kind", "version", "where", "unlocks", "missing"} == found[0].keys()
+    code, shown, _ = fastml(capsys, "doctor")
+    assert code == 0
+    assert all(tool["name"][:6] in shown for tool in found)
+
+
+def test_every_command_and_option_has_help() -> None:
+    for command in cli.cli.commands.values():
+        assert command.help, command.name
+        for option in command.params:
+            assert option.param_type_name == "argument" or option.help, (command.name, option.name)
+
+
+def test_a_flow_is_run_reported_and_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_notebooks(tmp_path / "notebooks")
+    monkeypatch.setenv("TOY_NOTEBOOKS", str(tmp_path / "notebooks"))
+    flow, where = toy(), ["--runs-dir", str(tmp_path / "runs")]
+    code, out, err = fastml(capsys, "notebook", "02_two", "-p", "task", "toy", *where, flow=flow)
+    assert code == 0, err
+    assert "two: ok" in err
+
+    code, out, err = fastml(capsys, "run", "toy", "--json", *where, flow=flow)
+    found = json.loads(out)
+    assert (code, found["status"]) == (0, "ok")
+    assert "one: reused" in err
+    assert {record["name"] for record in found["records"]} >= {"cost.toy.lut", "quality.count"}
+    assert found["skipped"] == [
+        {"name": "verify.netlist", "stage": "two", "reason": "no synthesizer here"}
+    ]
+
+    code, again, _ = fastml(capsys, "report", "--json", *where, flow=flow)
+    assert (code, json.loads(again)) == (0, found)
+    code, shown, _ = fastml(capsys, "run", "toy", *where, flow=flow)
+    assert code == 0
+    assert shown.count("reused") == 3
+    assert "reference" in shown
+
+    code, _, err = fastml(capsys, "notebook", "two", "--force", *where, flow=flow)
+    assert code == 0
+    assert "one: reused" in err
+    assert "two: runs 02_two (asked to run again)" in err
+
+
+def test_a_run_with_nothing_to_do_is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    write_notebooks(tmp_path / "notebooks")
+    env = {**os.environ, "TOY_NOTEBOOKS": str(tmp_path / "notebooks")}
+    code = (
+        "import sys; from fastml_kit import cli; from fastml_kit.tests.toyflow import toy\n"
+        f"try: cli.main(toy(), ['run', 'toy', '--runs-dir', {str(tmp_path / 'runs')!r}])\n"
+        "finally: print({'papermill', 'nbformat', 'tensorflow'} & sys.modules.keys())"
+    )
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    begun = time.monotonic()
+    again = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    assert time.monotonic() - begun < 5  # on a busy machine; 0.4 s on a quiet one
+    assert again.stdout.endswith("set()\n")
+
+
+def test_progress_without_a_terminal_is_plain_lines_with_a_heartbeat() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    with display.Plain(console, heartbeat_s=0.05) as show:
+        show(Event("start", "train", "runs flow/01_train_qat (not made yet)"))
+        show(Event("cell", "train", "cell 3/14: fit(model)", 3, 14))
+        time.sleep(0.3)
+        show(Event("end", "train", "ok after 0.3 s"))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "train: runs flow/01_train_qat (not made yet)" in lines[0]
+    assert "train: 0 s, cell 3/14: fit(model)" in lines[1]
+    assert "train: ok after 0.3 s" in lines[-1]
+
+
+def test_progress_on_a_terminal_ends_as_lines() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with display.on(console) as show:
+        show(Event("wait", "", "a-run is in use by process 1"))
+        show(Event("start", "train", "runs flow/01_train_qat"))
+        show(Event("cell", "train", "cell 3/14: fit([red]model)", 3, 14))
+        show(Event("end", "train", "ok after 0.3 s"))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert isinstance(show, display.Live)
+    assert "a-run is in use" in shown
+    assert "train: ok after 0.3 s" in shown

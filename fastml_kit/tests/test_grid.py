@@ -1,0 +1,82 @@
+"""The grid of CI judges what a run recorded, and does not let anything pass that is not there."""
+
+import grid
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+POINT = grid.Point("default", (), quality=0.97)
+
+
+def report():
+    """Return the report of a run in which everything is as it must be."""
+    records = [{"name": "quality.qat", "value": 0.98}]
+    for engine in grid.ENGINES:
+        records += [
+            {"name": f"verify.{engine}.samples", "value": grid.SAMPLES},
+            {"name": f"verify.{engine}.mismatches", "value": 0},
+        ]
+    return {"stages": [{"name": "train", "status": "ok"}], "records": records}
+
+
+def change(name, value):
+    def apply(good):
+        good["records"] = [
+            {"name": name, "value": value} if record["name"] == name else record
+            for record in good["records"]
+        ]
+
+    return apply
+
+
+def drop(name):
+    def apply(good):
+        good["records"] = [record for record in good["records"] if record["name"] != name]
+
+    return apply
+
+
+def fail_a_stage(good):
+    good["stages"][0]["status"] = "failed"
+
+
+def add_a_bad_target(good):
+    # The same engine on another target: one good record must not hide a bad one.
+    good["records"].append({"name": "verify.netlist.mismatches", "value": 5})
+
+
+def test_a_good_run_has_no_faults():
+    assert grid.judge(report(), POINT) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (change("verify.csim.mismatches", 1), "verify.csim.mismatches"),
+        (change("verify.rtl.samples", 32), "verify.rtl.samples"),
+        (drop("verify.netlist.mismatches"), "missing"),
+        (change("quality.qat", 0.5), "below 0.97"),
+        (drop("quality.qat"), "below 0.97"),
+        (fail_a_stage, "train is failed"),
+        (add_a_bad_target, "verify.netlist.mismatches"),
+    ],
+)
+def test_a_bad_run_is_told(spoil, words):
+    bad = report()
+    spoil(bad)
+    (fault,) = grid.judge(bad, POINT)
+    assert words in fault
+
+
+def test_a_page_with_a_cell_that_failed_or_never_ran_is_told(tmp_path):
+    ran, failed, never = (new_code_cell("x = 1") for _ in range(3))
+    ran.execution_count, failed.execution_count = 1, 2
+    failed.outputs = [new_output("error", ename="KeyError", evalue="x", traceback=[])]
+    page = tmp_path / "page.ipynb"
+    nbformat.write(
+        new_notebook(cells=[new_markdown_cell("text"), ran, failed, never, new_code_cell("")]), page
+    )
+    assert [fault[:18] for fault in grid.unfinished(page)] == [
+        "page.ipynb: cell 3",
+        "page.ipynb: cell 4",
+    ]

@@ -1,0 +1,116 @@
+"""Reports: what programs read, and what people see."""
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fastml_kit import report
+from fastml_kit.errors import BadRequest, RunError
+from fastml_kit.tests.toyflow import toy
+
+STAGE = {"seconds": 1.5, "reason": None, "cell": None}
+
+
+def record(name: str, value: Any, source: str = "reference", **more: Any) -> dict[str, Any]:
+    where = {"stage": "two", "model": "toy", "flow": None, "target": None}
+    return {"name": name, "value": value, "unit": "", "source": source, **where, **more}
+
+
+def run_folder(root: Path, stages: list[dict], records: list[dict] = (), age: int = 0) -> Path:  # type: ignore[assignment]
+    folder = root / f"toy-toy-0000000{age}"
+    folder.mkdir(parents=True)
+    path = folder / "run.json"
+    skip = {"name": "verify.netlist", "stage": "two", "reason": "no yosys"}
+    path.write_text(
+        json.dumps(
+            {
+                "schema_version": 1,
+                "run": folder.name,
+                "task": "toy",
+                "stages": stages,
+                "records": list(records),
+                "skipped": [skip],
+            }
+        )
+    )
+    os.utime(path, (1e9 - age, 1e9 - age))
+    return folder
+
+
+def text(folder: Path) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(report.render(report.summarize(folder, toy(folder))))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_every_stage_of_the_flow_has_a_status_and_a_reason(tmp_path: Path) -> None:
+    failed = {"name": "two", "status": "failed", **STAGE, "reason": "why"}
+    folder = run_folder(tmp_path, [failed, {"name": "one", "status": "ok", **STAGE}])
+    found = report.summarize(folder, toy(tmp_path))
+    assert found.keys() == {"run", "task", "status", "stages", "records", "skipped"}
+    assert found["status"] == "failed"
+    assert found["stages"] == [
+        {"name": "one", "status": "ok", "seconds": 1.5, "reason": None},
+        {"name": "two", "status": "failed", "seconds": 1.5, "reason": "why"},
+        {"name": "three", "status": "skipped", "seconds": None, "reason": "two: failed"},
+    ]
+
+
+def test_a_run_that_was_not_asked_to_its_end_is_not_ok(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, [{"name": "one", "status": "ok", **STAGE}])
+    found = report.summarize(folder, toy(tmp_path))
+    assert found["status"] == "skipped"
+    assert found["stages"][1]["reason"] == "not run yet"
+
+
+def test_a_rung_is_exact_only_on_all_samples(tmp_path: Path) -> None:
+    rungs = {"qonnx": (100, 0), "reference": (32, 0), "csim": (100, 7)}
+    records = []
+    for engine, (samples, mismatches) in rungs.items():
+        records.append(record(f"verify.{engine}.samples", samples))
+        records.append(record(f"verify.{engine}.mismatches", mismatches))
+    records.append(record("verify.rtl.samples", 100))
+    ladder = text(run_folder(tmp_path, [], records)).partition("Ladder")[2].splitlines()
+    rows = [" ".join(line.split()) for line in ladder if line.split()[:1] and line[:1] == " "]
+    assert rows[2:6] == [
+        "qonnx 100 0 exact",
+        "reference 32 0 partial, 32 of 100",
+        "csim 100 7 different",
+        "rtl 100 - not compared",
+    ]
+
+
+def test_an_estimate_shares_no_row_with_a_measurement(tmp_path: Path) -> None:
+    where = {"flow": "da4ml", "target": "xc7"}
+    records = [
+        record("cost.da4ml.lut", 7412, "yosys", **where),
+        record("cost.da4ml.lut", 7000, "estimate", **where),
+        record("cost.da4ml.bram36", 0.5, "yosys", **where),
+    ]
+    shown = text(run_folder(tmp_path, [], records))
+    lines = [line for line in shown.splitlines() if "da4ml" in line]
+    rows = {source: line for source in ("yosys", "estimate") for line in lines if source in line}
+    assert "7,412" in rows["yosys"]
+    assert "0.5" in rows["yosys"]
+    assert "7,000" in rows["estimate"]
+    assert "7,412" not in rows["estimate"]
+
+
+def test_skips_are_shown_with_their_reason(tmp_path: Path) -> None:
+    assert "skipped verify.netlist: no yosys" in text(run_folder(tmp_path, []))
+
+
+def test_a_run_is_found_by_id_by_path_and_by_being_the_latest(tmp_path: Path) -> None:
+    old, new = run_folder(tmp_path, [], age=1), run_folder(tmp_path, [])
+    assert report.find(tmp_path) == new
+    assert report.find(tmp_path, old.name) == old
+    assert report.find(tmp_path, str(old)) == old
+    with pytest.raises(BadRequest, match=f"Did you mean '{old.name}'"):
+        report.find(tmp_path, old.name.replace("1", "9"))
+    with pytest.raises(RunError, match="fastml run digits"):
+        report.find(tmp_path / "empty")
