@@ -1,0 +1,173 @@
+"""Run the flow at several points of its parameters, as a user would, and judge the records.
+
+Every point goes through the command line in a fresh runs folder; then one notebook goes through
+bare papermill, which must leave the same records. Executed notebooks are left in
+``build/site-notebooks/<point>/``, from which the site is made, so a page shows what was tested.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from fastml_kit.flow import FLOW
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "build" / "grid-runs"
+PAGES = ROOT / "build" / "site-notebooks"
+
+SAMPLES = 1797  # the whole digits set
+ENGINES = {"qonnx", "reference", "csim", "da4ml", "rtl", "netlist"}
+RERUN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of the flow: its arguments, and the quality below which something is broken."""
+
+    name: str
+    arguments: tuple[str, ...]
+    quality: float
+
+
+def values(**parameters: object) -> tuple[str, ...]:
+    """Return `parameters` as the command line takes them."""
+    return tuple(word for name, value in parameters.items() for word in ("-p", name, str(value)))
+
+
+POINTS = (
+    Point("default", ("--profile", "ci"), quality=0.97),
+    Point("cnn", values(model="cnn"), quality=0.95),
+    # Nothing round: odd widths, unlike bits, deep pipelining, shared multipliers.
+    Point(
+        "odd",
+        values(width=13, weight_bits=3, act_bits=5, seed=7, reuse_factor=3, latency_cutoff=2),
+        quality=0.90,
+    ),
+)
+
+
+def main() -> int:
+    """Run the grid; return 1 if anything is not as it must be."""
+    for folder in (RUNS, PAGES):
+        shutil.rmtree(folder, ignore_errors=True)
+    os.environ["FASTML_RUNS_DIR"] = str(RUNS)
+    faults: list[str] = []
+    for point in POINTS:
+        start = time.monotonic()
+        found = run(point)
+        seconds = time.monotonic() - start
+        print(f"grid: {point.name}: {seconds:.0f} s, {len(found)} faults", flush=True)
+        faults += [f"{point.name}: {fault}" for fault in found]
+    faults += rerun(POINTS[0]) + bare_papermill()
+    print("\n".join(f"grid: FAULT {fault}" for fault in faults) or "grid: all points are good")
+    return 1 if faults else 0
+
+
+def run(point: Point) -> list[str]:
+    """Run one point, keep its notebooks for the site, and return what is wrong with it."""
+    code = fastml("run", "digits", *point.arguments)
+    if code != 0:
+        return [f"fastml run ended with {code}"]
+    report = latest()
+    found = judge(report, point)
+    for spec in FLOW.stages:
+        page = PAGES / point.name / f"{spec.notebook}.ipynb"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(RUNS / report["run"] / spec.name / "notebook.ipynb", page)
+        found += unfinished(page)
+    return found
+
+
+def judge(report: dict[str, Any], point: Point) -> list[str]:
+    """Return what the records of a run say against it."""
+    stages = {stage["name"]: stage["status"] for stage in report["stages"]}
+    bad = [f"{name} is {status}" for name, status in stages.items() if status != "ok"]
+    found: dict[str, list[Any]] = {}
+    for record in report["records"]:
+        found.setdefault(record["name"], []).append(record["value"])
+    for engine in sorted(ENGINES):
+        for name, wanted in (("samples", SAMPLES), ("mismatches", 0)):
+            got = found.get(f"verify.{engine}.{name}", [])
+            if not got or any(value != wanted for value in got):
+                bad.append(f"verify.{engine}.{name} is {got or 'missing'}, not {wanted}")
+    quality = found.get("quality.qat", [0.0])
+    if min(quality) < point.quality:
+        bad.append(f"quality.qat is {quality}, below {point.quality}")
+    return bad
+
+
+def rerun(point: Point) -> list[str]:
+    """Run a finished point once more: nothing changed, so nothing is done, and at once."""
+    start = time.monotonic()
+    code = fastml("run", "digits", *point.arguments)
+    seconds = time.monotonic() - start
+    print(f"grid: a rerun with nothing changed takes {seconds:.1f} s", flush=True)
+    if code or seconds > RERUN_S:
+        return [f"rerun: ended with {code} after {seconds:.1f} s, not with 0 within {RERUN_S:g} s"]
+    return []
+
+
+def bare_papermill() -> list[str]:
+    """Execute notebooks without the runner, from nothing; the records must be the runner's."""
+    runs = RUNS.with_name("grid-runs-bare")
+    shutil.rmtree(runs, ignore_errors=True)
+    environment = {**os.environ, "FASTML_RUNS_DIR": str(runs)}
+    pages = PAGES / "papermill"
+    pages.mkdir(parents=True)
+    found = []
+    for name, arguments in (("00_start_here", ()), ("flow/02_export_qonnx", values(weight_bits=4))):
+        page = pages / f"{Path(name).name}.ipynb"
+        source = ROOT / "notebooks" / f"{name}.ipynb"
+        papermill = [sys.executable, "-m", "papermill", "--no-progress-bar"]
+        command = [*papermill, str(source), str(page), *arguments]
+        code = subprocess.run(command, env=environment, check=False).returncode
+        if code:
+            return [f"papermill {name} ended with {code}"]
+        found += unfinished(page)
+    ours, bare = (
+        [json.loads(path.read_text()) for path in folder.glob("digits-mlp-*/export/records.json")]
+        for folder in (RUNS, runs)
+    )
+    if len(bare) != 1 or bare[0] not in ours:
+        found.append("papermill: the records of export are not those of the runner")
+    return found
+
+
+def unfinished(page: Path) -> list[str]:
+    """Return the cells of an executed notebook that failed or never ran."""
+    cells = enumerate(nbformat.read(page, as_version=4).cells, 1)
+    return [
+        f"{page.name}: cell {number} failed or never ran"
+        for number, cell in cells
+        if cell.cell_type == "code"
+        and cell.source.strip()
+        and (
+            cell.execution_count is None
+            or any(output.output_type == "error" for output in cell.outputs)
+        )
+    ]
+
+
+def fastml(*arguments: str) -> int:
+    """Run the command line with its output passed through; return its exit code."""
+    command = [sys.executable, "-m", "fastml_kit.cli", *arguments]
+    return subprocess.run(command, check=False).returncode
+
+
+def latest() -> dict[str, Any]:
+    """Return the report of the run that was made last."""
+    command = [sys.executable, "-m", "fastml_kit.cli", "report", "--latest", "--json"]
+    report: dict[str, Any] = json.loads(subprocess.check_output(command))
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())
