@@ -101,7 +101,8 @@ def ranges(bounds: Mapping[str, tuple[FixedSpec, float, float]]) -> Figure:
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(bounds)), list(bounds))
     axis.invert_yaxis()
-    axis.set_xlim(right=max(spec.integer for spec, _, _ in bounds.values()) + 9)
+    specs = [spec for spec, _, _ in bounds.values()]
+    axis.set_xlim(-max(s.frac for s in specs) - 0.5, max(s.integer for s in specs) + 9)
     axis.set(
         xlabel="bits below | above the binary point (blue: signed, orange: unsigned)",
         title="proved range of every tensor",
@@ -124,12 +125,13 @@ def pipelining(rows: Sequence[Mapping[str, float]]) -> Figure:
             f"cutoff {row['cutoff']:g}",
             (row["latency_cycles"], row["ff"]),
             textcoords="offset points",
-            xytext=(0, 7),
-            ha="center",
+            xytext=(6, -9),
             fontsize=8,
         )
+    axis.margins(0.18, 0.1)
     axis.set(xlabel="latency, cycles", ylabel="count (da4ml's estimate)")
     axis.set_ylim(bottom=0)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     return figure
 
@@ -151,8 +153,10 @@ def utilisation(used: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure
             labels.append(f"{part} {resource}")
     axis.set_yticks(range(len(labels)), labels)
     axis.invert_yaxis()
+    axis.axvline(100, color="black", linewidth=1)
     axis.set_xlim(0, 125)
-    axis.set(xlabel="share of the part, %")
+    axis.set_xticks(range(0, 101, 20))
+    axis.set(xlabel="share of the part, % (the line: full)")
     return figure
 
 

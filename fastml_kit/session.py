@@ -123,8 +123,10 @@ def _build_what_is_missing(
         for name, value in values.items():
             command += ["-p", name, json.dumps(value)]
         last = ""
+        # A kernel forces colours upon its children; a notebook's page wants plain lines.
+        plain = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=plain
         ) as process:
             for line in process.stdout or ():
                 last = line.rstrip()

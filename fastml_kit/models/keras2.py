@@ -5,6 +5,7 @@ Import Keras from here and nowhere else; the switches must be set before TensorF
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,9 @@ def seed_everything(seed: int) -> None:
 
 def save(model: Any, path: Path) -> Path:
     """Save `model` as HDF5: unlike the .keras archive it holds no date, so equal is equal."""
-    import warnings
-
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*HDF5 file.*")
+        # Keras prefers an archive with a date in it, and wonders at QKeras's quantizers.
+        warnings.filterwarnings("ignore", message=".*HDF5 file|.*constraints.serialize")
         model.save(path, include_optimizer=False, save_format="h5")
     return path
 

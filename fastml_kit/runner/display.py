@@ -40,7 +40,8 @@ class Display(Protocol):
 
 def on(console: Console) -> "Display":
     """Return the display that suits `console`."""
-    return Live(console) if console.is_terminal else Plain(console)
+    # Not `console.is_terminal`: Jupyter kernels set FORCE_COLOR, and Rich then believes in one.
+    return Live(console) if console.file.isatty() else Plain(console)
 
 
 class Plain:

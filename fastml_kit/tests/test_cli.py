@@ -148,8 +148,23 @@ def test_progress_without_a_terminal_is_plain_lines_with_a_heartbeat() -> None:
     assert "train: ok after 0.3 s" in lines[-1]
 
 
+class Terminal(io.StringIO):
+    """A text file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_forced_colours_make_no_terminal(monkeypatch) -> None:
+    """A Jupyter kernel sets FORCE_COLOR; its page must still get plain lines."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = Console(file=io.StringIO())
+    assert console.is_terminal
+    assert isinstance(display.on(console), display.Plain)
+
+
 def test_progress_on_a_terminal_ends_as_lines() -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    console = Console(file=Terminal(), width=80, force_terminal=True)
     with display.on(console) as show:
         show(Event("wait", "", "a-run is in use by process 1"))
         show(Event("start", "train", "runs flow/01_train_qat"))
