@@ -85,7 +85,11 @@ def _number(parent: ElementTree.Element, tag: str) -> int | None:
 
 def _vitis() -> list[str]:
     """Return the command that runs hls4ml's script with whichever Vitis is here."""
-    try:
-        return [str(tools.require("vitis-run")), "--mode", "hls", "--tcl", "build_prj.tcl"]
-    except ToolNotFound:
-        return [str(tools.require("vitis_hls")), "-f", "build_prj.tcl"]
+    ways = {"vitis-run": ["--mode", "hls", "--tcl"], "vitis_hls": ["-f"]}  # the newer first
+    for name, options in ways.items():
+        if not tools.find(name).missing:
+            return [str(tools.require(name)), *options, "build_prj.tcl"]
+    raise ToolNotFound(
+        "neither vitis-run nor vitis_hls is on PATH. Source Vitis's settings64.sh, or set "
+        f"{tools.override('vitis-run')}; everything down to the netlist works without"
+    )

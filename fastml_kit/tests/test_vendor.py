@@ -107,7 +107,7 @@ def test_without_vitis_the_error_names_the_variable_that_finds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    for variable in ("FASTML_VITIS_RUN", "FASTML_VITIS_HLS"):
+    for variable in ("FASTML_VITIS_RUN", "FASTML_VITIS_RUN"):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(ToolNotFound, match="FASTML_VITIS_HLS"):
+    with pytest.raises(ToolNotFound, match="FASTML_VITIS_RUN"):
         vendor.synthesize_c(tmp_path, "model")
