@@ -43,7 +43,8 @@ def values(**parameters: object) -> tuple[str, ...]:
 
 
 POINTS = (
-    Point("default", ("--profile", "ci"), quality=0.97),
+    # The whole promise: both FPGA families, and the median of three seeds at the task's target.
+    Point("default", ("--profile", "full"), quality=0.97),
     Point("cnn", values(model="cnn"), quality=0.95),
     # Nothing round: odd widths, unlike bits, deep pipelining, shared multipliers.
     Point(
@@ -98,9 +99,10 @@ def judge(report: dict[str, Any], point: Point) -> list[str]:
             got = found.get(f"verify.{engine}.{name}", [])
             if not got or any(value != wanted for value in got):
                 bad.append(f"verify.{engine}.{name} is {got or 'missing'}, not {wanted}")
-    quality = found.get("quality.qat", [0.0])
+    name = "quality.qat_median" if "quality.qat_median" in found else "quality.qat"
+    quality = found.get(name, [0.0])
     if min(quality) < point.quality:
-        bad.append(f"quality.qat is {quality}, below {point.quality}")
+        bad.append(f"{name} is {quality}, below {point.quality}")
     return bad
 
 
