@@ -167,11 +167,12 @@ LAYERS: dict[str, Callable[[Any, Writer], None]] = {
 
 
 def export_qonnx(model: Any, path: Path) -> Path:
-    """Write the sequential QKeras `model` as a QONNX file and return its path.
+    """Write the QKeras `model`, a chain of layers, as a QONNX file and return its path.
 
     Raises:
         UnsupportedModel: a layer or quantizer has no exact QONNX form, by name.
     """
+    _refuse_branches(model)
     shape = tuple(model.input_shape[1:])
     if None in shape:
         raise UnsupportedModel(f"the input shape {shape} is not fixed")
@@ -186,6 +187,23 @@ def export_qonnx(model: Any, path: Path) -> Path:
     if out.flattened is not None:
         raise UnsupportedModel("the model ends in Flatten; end it with a QDense")
     return out.save(path, model.name)
+
+
+def _refuse_branches(model: Any) -> None:
+    """Refuse a model whose layers are no chain: walking them in order would change its meaning."""
+    tensor = model.input
+    for layer in model.layers:
+        if type(layer).__name__ == "InputLayer":
+            continue
+        # A layer that is used twice has no single `input`.
+        if getattr(layer, "input", None) is not tensor:
+            raise UnsupportedModel(
+                f"layer {layer.name!r} does not read the layer before it (and nothing else); "
+                "only a chain of layers is supported"
+            )
+        tensor = layer.output
+    if model.output is not tensor:
+        raise UnsupportedModel("the last layer is not the model's only output")
 
 
 def channel_first(x: NDArray[Any]) -> NDArray[Any]:

@@ -78,6 +78,11 @@ def _bound(node: Node, program: Program, ranges: dict[str, Range]) -> Range:
 
     pairs = [bounds(name) for name in node.inputs]
     if node.op in ("MatMul", "Conv"):
+        if any(name not in program.constants for name in node.inputs[1:]):
+            raise UnsupportedModel(
+                f"{node.op} {node.name!r} multiplies two tensors of data; its weights must be "
+                "constants, and stand second"
+            )
         (low, high), (weight, _), *bias = pairs
         if float(np.abs(weight.codes).sum()) * max(-low.codes.min(), high.codes.max()) > INT64_SAFE:
             raise UnsupportedModel(f"{node.op} {node.name!r} can leave 64-bit integers")

@@ -110,6 +110,24 @@ def test_what_has_no_exact_form_is_refused_by_name(tmp_path):
     assert not (tmp_path / "model.onnx").exists()
 
 
+def test_branches_are_refused_and_not_flattened_into_a_chain(tmp_path):
+    x = keras.Input(shape=(6,))
+    first = quantized("QDense", units=6, name="first")(x)
+    second = quantized("QDense", units=6, name="second")(first)
+    models_ = {
+        r"layer 'sum' does not read the layer before it": keras.Model(
+            x, keras.layers.Add(name="sum")([first, second])
+        ),
+        r"layer 'aside' does not read the layer before it": keras.Model(
+            x, [second, quantized("QDense", units=6, name="aside")(x)]
+        ),
+        "not the model's only output": keras.Model(x, [first, second]),
+    }
+    for message, model in models_.items():
+        with pytest.raises(UnsupportedModel, match=message):
+            export.export_qonnx(model, tmp_path / "model.onnx")
+
+
 def test_the_float_twin_is_refused_and_not_rounded(tmp_path):
     request = models.ModelRequest((8, 8, 1), 10, INPUT).float_twin()
     with pytest.raises(UnsupportedModel, match="layer 'dense1' is a Dense"):

@@ -183,6 +183,15 @@ def test_sums_that_could_leave_int64_are_refused(tmp_path):
         ranges.output_spec(read)
 
 
+def test_a_product_of_two_data_tensors_is_refused(tmp_path):
+    graph = Writer(shape=(2,))
+    graph.quantize("input", INPUT)
+    graph.node("MatMul", "square", graph.tensor)
+    read = program.read(graph.save(tmp_path / "model.onnx", "square"))
+    with pytest.raises(UnsupportedModel, match="MatMul 'square' multiplies two tensors of data"):
+        ranges.output_spec(read)
+
+
 def test_inputs_of_the_wrong_shape_or_grid_are_refused(tmp_path):
     graph = program.read(mlp(tmp_path / "model.onnx"))
     with pytest.raises(BadRequest, match=r"shape \(5,\), the graph wants \(6,\)"):
