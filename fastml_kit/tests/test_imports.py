@@ -22,7 +22,6 @@ FLOORS = {
     "runs": 1,
     "sources": 1,
     "tools": 1,
-    "vendor": 1,
     "verify": 1,
     "tasks": 2,
     "models": 3,
