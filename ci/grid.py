@@ -35,6 +35,7 @@ class Point:
     name: str
     arguments: tuple[str, ...]
     quality: float
+    targets: frozenset[str] = frozenset({"xc7"})
 
 
 def values(**parameters: object) -> tuple[str, ...]:
@@ -44,7 +45,7 @@ def values(**parameters: object) -> tuple[str, ...]:
 
 POINTS = (
     # The whole promise: both FPGA families, and the median of three seeds at the task's target.
-    Point("default", ("--profile", "full"), quality=0.97),
+    Point("default", ("--profile", "full"), quality=0.97, targets=frozenset({"xc7", "ecp5"})),
     Point("cnn", values(model="cnn"), quality=0.95),
     # Nothing round: odd widths, unlike bits, deep pipelining, shared multipliers.
     Point(
@@ -99,6 +100,10 @@ def judge(report: dict[str, Any], point: Point) -> list[str]:
             got = found.get(f"verify.{engine}.{name}", [])
             if not got or any(value != wanted for value in got):
                 bad.append(f"verify.{engine}.{name} is {got or 'missing'}, not {wanted}")
+    for name in ("verify.netlist.mismatches", "cost.da4ml.dsp"):
+        targets = {record["target"] for record in report["records"] if record["name"] == name}
+        if targets != point.targets:
+            bad.append(f"{name} is there for {sorted(targets)}, not {sorted(point.targets)}")
     name = "quality.qat_median" if "quality.qat_median" in found else "quality.qat"
     quality = found.get(name, [0.0])
     if min(quality) < point.quality:

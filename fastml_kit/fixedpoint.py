@@ -20,6 +20,9 @@ Codes = NDArray[np.int64]
 Rounding = Literal["ROUND", "HALF_UP", "FLOOR"]
 Overflow = Literal["SAT", "WRAP"]
 
+#: Integers here stay below 2**62, so that a sum of two never leaves int64.
+INT64_BITS = 62
+
 
 @dataclass(frozen=True, order=True)
 class FixedSpec:
@@ -35,8 +38,8 @@ class FixedSpec:
     narrow: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.width <= 62:
-            raise BadRequest(f"width={self.width} bits; int64 codes hold 1 to 62")
+        if not 1 <= self.width <= INT64_BITS:
+            raise BadRequest(f"width={self.width} bits; int64 codes hold 1 to {INT64_BITS}")
 
     @classmethod
     def spanning(cls, low: int, high: int, frac: int) -> "FixedSpec":
@@ -83,12 +86,18 @@ class FixedSpec:
         """Quantize real `values` of any shape to codes of this format.
 
         Raises:
-            BadRequest: a value is NaN or infinite, so that no code stands for it.
+            BadRequest: a value is NaN or infinite, so that no code stands for it, or too large
+                to wrap.
         """
         values = np.asarray(values, dtype=np.float64)
         if not np.isfinite(values).all():
             raise BadRequest(f"{np.count_nonzero(~np.isfinite(values))} values are NaN or infinite")
-        return self.clip(ROUNDERS[rounding](values / self.step).astype(np.int64), overflow)
+        scaled = ROUNDERS[rounding](values / self.step)
+        if overflow == "SAT":  # before the cast, which large floats would not survive
+            scaled = np.clip(scaled, self.low, self.high)
+        elif np.abs(scaled).max(initial=0) >= 2.0**INT64_BITS:
+            raise BadRequest(f"some values leave 64-bit integers before they wrap to {self}")
+        return self.clip(scaled.astype(np.int64), overflow)
 
     def on_grid(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Tell, value by value, whether this format holds it exactly: same grid and in range."""
@@ -107,22 +116,33 @@ class FixedSpec:
         self, codes: ArrayLike, frac: int, rounding: Rounding = "ROUND", overflow: Overflow = "SAT"
     ) -> Codes:
         """Bring `codes` with `frac` fractional bits to this format, in integers throughout."""
-        return self.clip(
-            shift(np.asarray(codes, dtype=np.int64), frac - self.frac, rounding), overflow
-        )
+        given: Codes = np.asarray(codes, dtype=np.int64)
+        drop = frac - self.frac
+        if drop < 0 and overflow == "SAT":
+            # What saturates may as well do so before the shift, which it might not survive.
+            given = np.clip(given, self.low >> -drop, -(-self.high >> -drop))
+        return self.clip(shift(given, drop, rounding), overflow)
 
 
 ROUNDERS: dict[str, Callable[..., NDArray[np.float64]]] = {
     "ROUND": np.round,  # NumPy rounds half to even, as ONNX's Round and QKeras do
-    "HALF_UP": lambda x: np.floor(x + 0.5),
+    "HALF_UP": lambda x: np.floor(x) + (x - np.floor(x) >= 0.5),
     "FLOOR": np.floor,
 }
 
 
 def shift(codes: Codes, bits: int, rounding: Rounding = "ROUND") -> Codes:
-    """Divide integer `codes` by ``2**bits`` with the given rounding (multiply if `bits` < 0)."""
+    """Divide integer `codes` by ``2**bits`` with the given rounding (multiply if `bits` < 0).
+
+    Raises:
+        BadRequest: a product would leave 64-bit integers.
+    """
     if bits <= 0:
+        if int(np.abs(codes).max(initial=0)).bit_length() - bits > INT64_BITS:
+            raise BadRequest(f"codes shifted by {-bits} bits leave 64-bit integers")
         return codes << -bits
+    if bits > INT64_BITS:  # all codes are then below a half
+        return np.where(codes < 0, -1, 0) if rounding == "FLOOR" else np.zeros_like(codes)
     if rounding == "FLOOR":
         return codes >> bits
     half = 1 << (bits - 1)

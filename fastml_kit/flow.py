@@ -143,7 +143,10 @@ FLOW = Flow(
             "flow/03_hls4ml",
             sets.Hls4mlParameters,
             inputs={"export": ("model.onnx", "vectors.npz")},
-            tools=("hls4ml", "da4ml", "verilator", "g++", "qonnx", "numpy"),
+            tools=(
+                *("hls4ml", "da4ml", "verilator", "g++", "make", "qonnx", "numpy"),
+                *("vitis-run", "vitis_hls"),  # so that installing one is noticed
+            ),
             cell_timeout_s=1800,
         ),
         StageSpec(
@@ -154,7 +157,7 @@ FLOW = Flow(
                 "export": ("model.onnx", "vectors.npz"),
                 "hls4ml": ("rtl/*", "records.json"),
             },
-            tools=("pyosys", "verilator", "g++"),
+            tools=("pyosys", "verilator", "g++", "make"),
             cell_timeout_s=1800,
         ),
         StageSpec(

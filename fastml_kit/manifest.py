@@ -43,6 +43,7 @@ class StageEntry(BaseModel):
     cell: int | None = None  # the code cell it failed at, counted from 1
     seconds: float | None = None
     started: str | None = None  # ISO 8601, UTC
+    commit: str | None = None  # of the kit that made it; see `commit`
     digest: str = ""  # what it was made from; empty: not to be reused
     parameters: dict[str, Any] = Field(default_factory=dict)
     tools: dict[str, str] = Field(default_factory=dict)
@@ -113,13 +114,15 @@ def summary(run: str, parameters: Mapping[str, Any], stages: Iterable[Stated]) -
     """Return what `run.json` says of a run: its parameters, its stages, and what they stated."""
     stages = list(stages)
     tools = {name: version for entry, _, _ in stages for name, version in entry.tools.items()}
+    commits = {entry.commit for entry, _, _ in stages}
     return {
         "schema_version": SCHEMA_VERSION,
         "run": run,
         "task": parameters["task"],
         "model": parameters["model"],
         "parameters": dict(parameters),
-        "commit": _commit(),
+        # Stages that were made at different times may differ; then each says its own.
+        "commit": commits.pop() if len(commits) == 1 else None,
         "tools": dict(sorted(tools.items())),
         "platform": f"{platform.platform()}, Python {platform.python_version()}",
         "stages": [entry.model_dump() for entry, _, _ in stages],
@@ -147,7 +150,7 @@ def load_summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the checkout's commit, "-dirty" when files differ from it; `None` outside git."""
     here = Path(__file__).parent
     command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--exclude=*"]

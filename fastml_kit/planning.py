@@ -15,7 +15,7 @@ from typing import Any
 from fastml_kit import sources, tools
 from fastml_kit.errors import RunError
 from fastml_kit.flow import Flow, StageSpec
-from fastml_kit.manifest import StageEntry, damage, now
+from fastml_kit.manifest import StageEntry, commit, damage, now
 from fastml_kit.parameters import Parameters
 from fastml_kit.runs import RunFolder, find_stage
 
@@ -42,6 +42,7 @@ class StagePlan:
             name=self.stage,
             status="running",
             started=now(),
+            commit=commit(),
             digest=self.digest,
             parameters=self.parameters,
             tools=self.tools,

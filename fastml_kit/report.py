@@ -91,19 +91,23 @@ def render(report: Summary, reused: Mapping[str, str | None] | None = None) -> R
 
 
 def ladder(found: Iterable[Record]) -> Table:
-    """Return a table of rungs. Fewer samples than the largest rung's are never called exact."""
+    """Return a table of rungs. One on fewer samples than the whole set has is never exact.
+
+    The whole set is what the rung itself states, or at least the largest rung's samples.
+    """
     rungs: dict[tuple[str, str], dict[str, Any]] = {}
     for record in found:
         kind, _, rest = record.name.partition(".")
         engine, _, what = rest.rpartition(".")
-        if kind == "verify" and what in ("samples", "mismatches"):
+        if kind == "verify" and what in ("samples", "total_samples", "mismatches"):
             rungs.setdefault((engine, record.target or ""), {})[what] = record.value
-    total = max((rung.get("samples", 0) for rung in rungs.values()), default=0)
+    largest = max((rung.get("samples", 0) for rung in rungs.values()), default=0)
     order = {engine: place for place, engine in enumerate(ENGINES)}
     title = "Ladder: integer output codes, engine by engine"
     table = _table(title, "engine", "target", "samples", "mismatches", "verdict")
     for key in sorted(rungs, key=lambda key: (order.get(key[0], len(order)), key)):
         samples, mismatches = rungs[key].get("samples"), rungs[key].get("mismatches")
+        total = max(rungs[key].get("total_samples", 0), largest)
         verdict = _verdict(samples, mismatches, total)
         table.add_row(*key, _number(samples), _number(mismatches), verdict)
     return table

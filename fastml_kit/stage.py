@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -168,24 +168,15 @@ class Stage:
         target: str | None = None,
     ) -> None:
         """Record a rung of the ladder: on how many samples, and how many codes differed there."""
-        where: Any = {"source": source, "flow": flow, "target": target}
-        self.record(f"verify.{engine}.samples", result.samples, unit="samples", **where)
-        self.record(f"verify.{engine}.mismatches", result.mismatches, unit="codes", **where)
+        for what, (value, unit) in result.told().items():
+            name = f"verify.{engine}.{what}"
+            self.record(name, value, unit=unit, source=source, flow=flow, target=target)
 
     def record_cost(self, cost: Cost, *, flow: str, target: str | None = None) -> None:
         """Record what `cost` tells as ``cost.<flow>.<resource>``; what it does not, is left out."""
-        for resource, value in asdict(cost).items():
-            if resource == "source" or value is None:
-                continue
-            unit = "cycles" if resource.endswith("_cycles") else resource
-            self.record(
-                f"cost.{flow}.{resource}",
-                value,
-                unit=unit,
-                source=cost.source,
-                flow=flow,
-                target=target,
-            )
+        for resource, (value, unit) in cost.told().items():
+            name = f"cost.{flow}.{resource}"
+            self.record(name, value, unit=unit, source=cost.source, flow=flow, target=target)
 
     def skip(self, name: str, reason: str) -> None:
         """Say that a rung or a tool's step `name` could not run here, and why. Never a pass."""

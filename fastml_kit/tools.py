@@ -58,13 +58,13 @@ TABLE: dict[str, Entry] = {
     "g++": Entry(
         "program",
         ("hls4ml (csim, rtl)", "synthesize (netlist)"),
-        "C simulation and every simulation of Verilog; training, export and cell counts still work",
+        "C simulation and every simulation of Verilog; training and export still work",
         "install g++ 11 or newer (Debian: apt-get install g++; conda: gxx)",
     ),
     "make": Entry(
         "program",
         ("hls4ml (rtl)", "synthesize (netlist)"),
-        "every simulation of Verilog; C simulation and cell counts still work",
+        "every simulation of Verilog; training, export and C simulation still work",
         "install it (Debian: apt-get install make; conda: make)",
     ),
     "tensorflow": Entry("package", ("train", "export"), "training", INSTALL),
@@ -232,7 +232,7 @@ def _output(command: list[str], text: str = "") -> str | None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=5,
+            timeout=60,  # a compiler's first start on a busy machine or a network drive is slow
             check=True,
         ).stdout
     except (OSError, subprocess.SubprocessError):

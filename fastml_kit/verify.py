@@ -39,6 +39,14 @@ class Comparison:
             return "different"
         return "exact" if self.samples == self.total_samples else "partial"
 
+    def told(self) -> dict[str, tuple[int, str]]:
+        """Return what a record of this rung says: name -> (value, unit)."""
+        return {
+            "samples": (self.samples, "samples"),
+            "total_samples": (self.total_samples, "samples"),
+            "mismatches": (self.mismatches, "codes"),
+        }
+
     def __str__(self) -> str:
         scope = f"{self.samples} samples"
         if self.samples < self.total_samples:
@@ -66,8 +74,11 @@ def compare(
     mismatch even where it lies close to the right one.
 
     Raises:
-        BadRequest: the shapes differ, there is nothing to compare, or `want` is off the grid.
+        BadRequest: the shapes differ, there is nothing to compare, `want` is off the grid, or the
+            codes are too wide for float64 to tell neighbours apart.
     """
+    if spec.width > 53:
+        raise BadRequest(f"{spec} has codes that float64 values cannot tell apart (over 53 bits)")
     a, b = np.asarray(got, dtype=np.float64), np.asarray(want, dtype=np.float64)
     if a.shape != b.shape or a.size == 0:
         raise BadRequest(
@@ -87,7 +98,7 @@ def compare(
         mismatches=int(bad.sum()),
         off_grid=int((bad & ~spec.on_grid(a)).sum()),
         mismatched_samples=int(per_sample.sum()),
-        worst_lsb=float(np.nanmax(distance)) if not np.isnan(distance).all() else float("nan"),
+        worst_lsb=float(distance.max()),  # NaN if any value is
         first=tuple(int(i) for i in np.argwhere(bad)[0]) if bad.any() else None,
     )
 

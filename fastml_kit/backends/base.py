@@ -7,6 +7,7 @@ backends can be compared, and carries its costs with their source.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastml_kit.errors import unknown_name
+from fastml_kit.errors import BadRequest, unknown_name
 
 Stage = Literal["estimate", "csim", "rtl"]
 STAGES: tuple[Stage, ...] = ("estimate", "csim", "rtl")
@@ -27,12 +28,22 @@ class BuildRequest:
     """What the user asks of a backend. Each backend reads the fields that concern it."""
 
     name: str = "model"
-    part: str = "xc7z020"
+    part: str = "xc7z020clg400-1"  # as vendors' tools name it; Pynq-Z2's
     clock_ns: float = 10.0  # requested, not achieved
     reuse_factor: int = 1  # hls4ml: times each multiplier is used per inference
     io_type: Literal["io_parallel", "io_stream"] = "io_parallel"  # hls4ml
     accumulator: str = "auto"  # hls4ml: "auto" keeps every bit; "fixed<8,4>" narrows the sums
     latency_cutoff: float = 5  # da4ml: adder delay allowed between two registers
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z]\w*", self.name, re.ASCII):
+            raise BadRequest(
+                f"name={self.name!r}; in C++ and Verilog: a letter, then letters, digits and _"
+            )
+        if not re.fullmatch(r"auto|u?fixed<[1-9]\d*,-?\d+>", self.accumulator):
+            raise BadRequest(
+                f"accumulator={self.accumulator!r}; 'auto', or a format such as 'fixed<16,6>'"
+            )
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,15 @@ class Cost:
     bram36: float | None = None
     latency_cycles: int | None = None  # first input in to last output out
     interval_cycles: int | None = None  # between two accepted inputs
+
+    def told(self) -> dict[str, tuple[float, str]]:
+        """Return what this source tells: resource -> (count, unit)."""
+        counts = {name: value for name, value in asdict(self).items() if name != "source"}
+        return {
+            name: (value, "cycles" if name.endswith("_cycles") else name)
+            for name, value in counts.items()
+            if value is not None
+        }
 
 
 @dataclass(frozen=True)

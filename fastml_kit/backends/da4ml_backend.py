@@ -32,6 +32,7 @@ from fastml_kit.backends.base import (
 )
 from fastml_kit.errors import BadRequest, UnsupportedModel
 from fastml_kit.graph import program as programs
+from fastml_kit.graph.host import quantize_input
 
 TOP = """\
 // A da4ml pipeline with a valid line: an answer leaves {latency} cycles after its question came.
@@ -98,10 +99,6 @@ def plan_program(program: programs.Program, graph: Path, request: BuildRequest) 
     from da4ml.trace.pipeline import to_pipeline
     from da4ml.types import minimal_kif
 
-    if not re.fullmatch(r"[A-Za-z]\w*", request.name, re.ASCII):
-        raise BadRequest(
-            f"name={request.name!r}; a Verilog name is a letter, then letters, digits, _"
-        )
     if not request.latency_cutoff >= 1:
         raise BadRequest(
             f"latency_cutoff={request.latency_cutoff} adder delays between registers; at least 1"
@@ -143,15 +140,9 @@ def plan_program(program: programs.Program, graph: Path, request: BuildRequest) 
 
 def _predict(logic: Any, program: programs.Program) -> Predict:
     """Return a function that runs `logic` in da4ml's C++ interpreter."""
-    quant = da4ml_trace.input_quant(program).attrs
 
     def predict(values: NDArray[Any]) -> NDArray[np.float64]:
-        if values.shape[1:] != program.input_shape:
-            raise BadRequest(
-                f"inputs have shape {values.shape[1:]}, the design wants {program.input_shape}"
-            )
-        codes = quant["spec"].to_codes(values, quant["rounding"], quant["overflow"])
-        on_grid = quant["spec"].to_values(codes).reshape(len(values), -1)
+        on_grid = quantize_input(program, values).reshape(len(values), -1)
         return np.asarray(logic.predict(on_grid)).reshape(len(values), *program.output_shape)
 
     return predict

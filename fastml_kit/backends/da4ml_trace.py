@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec, Rounding
 from fastml_kit.graph import ranges
+from fastml_kit.graph.host import input_quant
 from fastml_kit.graph.program import Node, Program
 
 #: Multiplications by a non-zero constant that one design may hold. With 4 bits each costs about
@@ -58,21 +59,6 @@ def trace(program: Program) -> Any:
             )
         tensors[node.output] = OPERATIONS[node.op](node, *(tensors[name] for name in node.inputs))
     return comb_trace(wires, tensors[program.output])
-
-
-def input_quant(program: Program) -> Node:
-    """Return the Quant that reads the program's input.
-
-    Raises:
-        UnsupportedModel: the input goes anywhere else as well.
-    """
-    users = [node for node in program.nodes if program.input in node.inputs]
-    if len(users) != 1 or users[0].op != "Quant":
-        raise UnsupportedModel(
-            f"da4ml backend: input {program.input!r} must go into one Quant; it goes into "
-            f"{', '.join(f'{n.op} {n.name!r}' for n in users) or 'nothing'}."
-        )
-    return users[0]
 
 
 def multiplications(program: Program) -> int:

@@ -10,7 +10,8 @@ import json
 import logging
 import os
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 from fastml_kit import tools
 from fastml_kit.backends.base import BuildPlan, BuildRequest, BuildResult, Predict, Stage, reached
-from fastml_kit.errors import BadRequest, BuildFailed, UnsupportedModel
+from fastml_kit.errors import BadRequest, BuildFailed, FastmlError, UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
 from fastml_kit.graph import program, ranges
+from fastml_kit.graph.host import quantize_input
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,7 @@ class LayerFacts:
     kind: str
     result: str
     weights: int
-    positions: int  # of a convolution: how often all weights are used per inference
-    positions_at_once: int
+    positions_at_once: int  # of a convolution
     reuse_factor: int  # granted: the valid one nearest to what was asked
 
     @property
@@ -52,7 +53,7 @@ class Hls4mlBackend:
 
     def plan(self, graph: Path, request: BuildRequest) -> BuildPlan:
         """Choose hls4ml's configuration; the only file of the plan is that configuration."""
-        with _quietly():
+        with _hls4ml_errors(graph):
             config = self._configure(_channels_last(graph), graph, request)
         return BuildPlan(
             self.name, graph, request, {"hls4ml_config.json": json.dumps(config, indent=1)}
@@ -71,23 +72,19 @@ class Hls4mlBackend:
             )
         if reached("csim", until):
             tools.require("g++")
-        with _quietly() as said:
-            try:
-                project = self._convert(plan, folder)
-                if reached("csim", until):
-                    project.compile()
-                else:
-                    project.write()
-            except Exception as error:  # hls4ml raises bare exceptions of many kinds
-                tail = "\n".join(said.getvalue().splitlines()[-15:])
-                raise BuildFailed(f"hls4ml failed on {plan.graph.name}: {error}\n{tail}") from error
+        with _hls4ml_errors(plan.graph):
+            project = self._convert(plan, folder)
+            if reached("csim", until):
+                project.compile()
+            else:
+                project.write()
         return BuildResult(
             plan=plan,
             stage=until,
             folder=folder,
             top=plan.request.name,
             sources=tuple(sorted((folder / "firmware").glob("*.cpp"))),
-            predict=_predictor(project) if reached("csim", until) else None,
+            predict=_predictor(project, plan.graph) if reached("csim", until) else None,
             interface={"layers": _layer_facts(project)},
         )
 
@@ -129,13 +126,22 @@ class Hls4mlBackend:
         )
 
 
-def _quietly() -> Any:
-    """Keep what hls4ml prints for the error message, and TensorFlow out of the process."""
+@contextmanager
+def _hls4ml_errors(graph: Path) -> Iterator[None]:
+    """Turn hls4ml's errors into ours; what it prints goes into the message, and nowhere else."""
     if "keras" not in sys.modules:
         # hls4ml imports Keras 3 for its own converters, and Keras 3 its TensorFlow backend:
         # 2 s and 300 MB that a QONNX graph has no use for.
         os.environ.setdefault("KERAS_BACKEND", "numpy")
-    return redirect_stdout(io.StringIO())
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            yield
+    except FastmlError:
+        raise
+    except Exception as error:  # hls4ml raises bare exceptions of many kinds
+        tail = "\n".join(said.getvalue().splitlines()[-15:])
+        raise BuildFailed(f"hls4ml failed on {graph.name}: {error}\n{tail}") from error
 
 
 def _channels_last(graph: Path) -> Any:
@@ -152,14 +158,17 @@ def _channels_last(graph: Path) -> Any:
     return model
 
 
-def _predictor(project: Any) -> Predict:
+def _predictor(project: Any, graph: Path) -> Predict:
+    read = program.read(graph)
     outputs = list(project.get_output_variables())
     if len(outputs) != 1:
         raise UnsupportedModel(f"hls4ml gave the model {len(outputs)} outputs; one is expected")
 
     def predict(values: NDArray[Any]) -> NDArray[np.float64]:
+        # The C++ begins behind the first Quant: its input type would cut off and wrap instead.
+        on_grid = quantize_input(read, values)
         # hls4ml reads memory, not strides: the array must be contiguous after the transpose.
-        last = values.transpose(0, 2, 3, 1) if values.ndim == 4 else values
+        last = on_grid.transpose(0, 2, 3, 1) if on_grid.ndim == 4 else on_grid
         out = project.predict(np.ascontiguousarray(last, dtype=np.float32))
         return np.asarray(out, dtype=np.float64).reshape(len(values), -1)
 
@@ -178,7 +187,6 @@ def _layer_facts(project: Any) -> tuple[LayerFacts, ...]:
                 layer.class_name,
                 str(layer.get_output_variable().type.precision),
                 weights=0 if weight is None else int(np.prod(weight.shape)),
-                positions=layer.get_attr("out_height", 1) * layer.get_attr("out_width", 1),
                 positions_at_once=int(layer.get_attr("parallelization_factor", 1)),
                 reuse_factor=int(layer.get_attr("reuse_factor", 1)),
             )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fastml_kit.backends.base import BuildPlan, BuildRequest, BuildResult, Stage, reached
 from fastml_kit.errors import BadRequest
-from fastml_kit.graph import program, reference
+from fastml_kit.graph import program, ranges, reference
 
 
 class ReferenceBackend:
@@ -13,9 +13,9 @@ class ReferenceBackend:
     name = "reference"
 
     def plan(self, graph: Path, request: BuildRequest) -> BuildPlan:
-        """Read the graph, so that what has no integer form is refused here."""
-        nodes = [node.op for node in program.read(graph).nodes]
-        return BuildPlan(self.name, graph, request, facts={"nodes": nodes})
+        """Read and bound the graph, so that what has no exact integer form is refused here."""
+        read = program.read(graph)
+        return BuildPlan(self.name, graph, request, facts={"output": ranges.output_spec(read)})
 
     def build(self, plan: BuildPlan, folder: Path, *, until: Stage) -> BuildResult:
         """Return a result that predicts; nothing is written in `folder`."""

@@ -34,6 +34,7 @@ def quantizer_spec(quantizer: Any, where: str) -> FixedSpec:
                 f"{where} uses quantized_bits with alpha={config['alpha']!r}; use alpha=1 and no "
                 "stochastic rounding"
             )
+        _refuse_noise(config, where)
         signed = bool(config["keep_negative"])
         if config["bits"] - signed < 1:
             raise UnsupportedModel(
@@ -46,10 +47,24 @@ def quantizer_spec(quantizer: Any, where: str) -> FixedSpec:
         odd = {"use_sigmoid", "negative_slope", "use_stochastic_rounding", "relu_upper_bound"}
         if used := sorted(name for name in odd if config.get(name)):
             raise UnsupportedModel(f"{where} uses quantized_relu with {used}; use the plain form")
+        _refuse_noise(config, where)
         return FixedSpec(config["bits"], config["integer"], signed=False)
     raise UnsupportedModel(
         f"{where} uses {kind}; supported quantizers: quantized_bits(alpha=1), quantized_relu"
     )
+
+
+def _refuse_noise(config: dict[str, Any], where: str) -> None:
+    """Refuse a quantizer that is only partly switched on, as during some training schedules."""
+    if config.get("qnoise_factor", 1.0) != 1.0:
+        raise UnsupportedModel(
+            f"{where} has qnoise_factor={config['qnoise_factor']}; set it to 1 before you export"
+        )
+
+
+def _refuse_channels_first(layer: Any) -> None:
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise UnsupportedModel(f"{layer.name}: data_format 'channels_last' is supported")
 
 
 def _weights(layer: Any, index: int) -> tuple[NDArray[Any], FixedSpec]:
@@ -172,10 +187,12 @@ def export_qonnx(model: Any, path: Path) -> Path:
     Raises:
         UnsupportedModel: a layer or quantizer has no exact QONNX form, by name.
     """
+    if not model.built:
+        raise UnsupportedModel("the model has no input shape yet; give it a keras.Input layer")
     _refuse_branches(model)
     shape = tuple(model.input_shape[1:])
-    if None in shape:
-        raise UnsupportedModel(f"the input shape {shape} is not fixed")
+    if None in shape or len(shape) not in (1, 3):
+        raise UnsupportedModel(f"the input shape is {shape}; (n,) or (height, width, channels)")
     out = Writer(shape=(shape[-1], *shape[:-1]))
     for layer in model.layers:
         kind = type(layer).__name__
@@ -183,6 +200,7 @@ def export_qonnx(model: Any, path: Path) -> Path:
             raise UnsupportedModel(
                 f"layer {layer.name!r} is a {kind}; supported: {', '.join(sorted(LAYERS))}"
             )
+        _refuse_channels_first(layer)
         LAYERS[kind](layer, out)
     if out.flattened is not None:
         raise UnsupportedModel("the model ends in Flatten; end it with a QDense")

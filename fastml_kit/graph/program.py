@@ -86,7 +86,7 @@ def read(path: Path) -> Program:
             continue
         attrs = reader(model, proto_node, name)
         inputs = tuple(i for i in proto_node.input if i)
-        if proto_node.op_type in ("Quant", "Reshape"):
+        if proto_node.op_type == "Quant":
             inputs = inputs[:1]  # the others are parameters, and now in attrs
         for tensor in inputs:
             if tensor not in constants and (values := model.get_initializer(tensor)) is not None:
@@ -134,6 +134,10 @@ def _quant_spec(model: Any, node: Any, name: str) -> FixedSpec:
     signed, width = bool(attributes.get("signed", 1)), float(widths[0])
     if width != int(width) or width < 1:
         raise UnsupportedModel(f"Quant {name!r} has {width:g} bits; a whole number is needed")
+    if width == 1 and signed:
+        raise UnsupportedModel(
+            f"Quant {name!r} has one signed bit, which QONNX makes bipolar; use two bits or more"
+        )
     frac = frac_of(float(scales[0]), f"Quant {name!r}")
     narrow = bool(attributes.get("narrow", 0))
     if narrow and not signed:
@@ -179,10 +183,21 @@ def _pads(node: Any, attributes: Mapping[str, Any], name: str) -> tuple[int, ...
     return tuple(attributes.get("pads", (0, 0, 0, 0)))
 
 
-def _conv(model: Any, node: Any, name: str) -> dict[str, Any]:
+def _flat_window(node: Any, name: str) -> dict[str, Any]:
+    """Return the attributes of a Conv or MaxPool over two axes without gaps."""
     attributes = _attributes(node)
     if set(attributes.get("dilations", [1])) != {1}:
-        raise UnsupportedModel(f"Conv {name!r} is dilated; dilation 1 is supported")
+        raise UnsupportedModel(f"{node.op_type} {name!r} is dilated; dilation 1 is supported")
+    if len(attributes.get("kernel_shape", ())) != 2:
+        raise UnsupportedModel(
+            f"{node.op_type} {name!r} needs a kernel_shape of two axes; has "
+            f"{list(attributes.get('kernel_shape', ()))}"
+        )
+    return attributes
+
+
+def _conv(model: Any, node: Any, name: str) -> dict[str, Any]:
+    attributes = _flat_window(node, name)
     return {
         "strides": tuple(attributes.get("strides", (1, 1))),
         "pads": _pads(node, attributes, name),
@@ -191,7 +206,7 @@ def _conv(model: Any, node: Any, name: str) -> dict[str, Any]:
 
 
 def _max_pool(model: Any, node: Any, name: str) -> dict[str, Any]:
-    attributes = _attributes(node)
+    attributes = _flat_window(node, name)
     if any(_pads(node, attributes, name)) or attributes.get("ceil_mode", 0):
         raise UnsupportedModel(f"MaxPool {name!r} is padded; padding 0 is supported")
     kernel = tuple(attributes["kernel_shape"])

@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from fastml_kit.errors import BadRequest
-from fastml_kit.fixedpoint import Codes
+from fastml_kit.fixedpoint import Codes, shift
 from fastml_kit.graph.program import Node, Program
 
 
@@ -27,7 +27,7 @@ class Tensor:
 
     def aligned(self, frac: int) -> Codes:
         """Return the codes with `frac` fractional bits, at least as many as now."""
-        return self.codes << (frac - self.frac)
+        return shift(self.codes, self.frac - frac)
 
 
 def quant(node: Node, x: Tensor) -> Tensor:

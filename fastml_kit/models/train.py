@@ -62,6 +62,7 @@ def freeze(model: Any) -> None:
     for layer in model.layers:
         quantizers: list[Any] = getattr(layer, "get_quantizers", list)()
         if layer.get_weights() and quantizers:
+            quantizers = quantizers[: len(layer.get_weights())]  # a layer may have no bias
             layer.set_weights(
                 [
                     weight if quantizer is None else np.asarray(quantizer(weight))

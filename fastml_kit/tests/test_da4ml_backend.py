@@ -18,7 +18,7 @@ from fastml_kit.backends.base import BuildPlan, BuildRequest
 from fastml_kit.backends.da4ml_backend import Da4mlBackend, plan_program
 from fastml_kit.errors import BadRequest, UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec, Rounding
-from fastml_kit.graph import reference
+from fastml_kit.graph import host, reference
 from fastml_kit.graph.program import Constant, Node, Program
 from fastml_kit.tests.programs import cnn, inputs, mlp, programs, quant, specs
 
@@ -105,7 +105,7 @@ def test_inputs_off_the_grid_are_quantized_as_the_graph_does() -> None:
 
 
 def test_values_of_another_shape_are_refused() -> None:
-    with pytest.raises(BadRequest, match=r"shape \(4,\), the design wants \(5,\)"):
+    with pytest.raises(BadRequest, match=r"shape \(4,\), the graph wants \(5,\)"):
         plan_of(mlp()).facts["predict"](np.zeros((2, 4)))
 
 
@@ -196,7 +196,7 @@ def test_an_input_that_bypasses_its_quant_is_refused() -> None:
     program = mlp()
     again = quant("again", "x", "z", FixedSpec(3, 1))
     with pytest.raises(UnsupportedModel, match="one Quant; it goes into Quant 'in', Quant 'again'"):
-        da4ml_trace.input_quant(replace(program, nodes=(*program.nodes, again)))
+        host.input_quant(replace(program, nodes=(*program.nodes, again)))
 
 
 def test_a_design_that_would_take_hours_is_refused_with_its_size(

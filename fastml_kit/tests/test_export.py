@@ -8,6 +8,7 @@ from fastml_kit.errors import UnsupportedModel
 from fastml_kit.graph import execute, export, program, ranges, reference
 from fastml_kit.models import train
 from fastml_kit.models.keras2 import keras
+from fastml_kit.models.layers import input_quantizer
 from fastml_kit.tests.networks import INPUT, images, keras_model
 
 
@@ -103,12 +104,39 @@ def test_what_has_no_exact_form_is_refused_by_name(tmp_path):
             qkeras.QActivation(qkeras.quantized_bits(1, 0, alpha=1), name="a")
         ],
         r"the model ends in Flatten": [flatten()],
+        r"f: data_format 'channels_last' is supported": [
+            flatten(data_format="channels_first", name="f"),
+            quantized("QDense", units=3),
+        ],
+        r"a has qnoise_factor=0.5; set it to 1": [
+            qkeras.QActivation(qkeras.quantized_relu(4, 2, qnoise_factor=0.5), name="a")
+        ],
     }
     for message, layers in cases.items():
         model = keras.Sequential([keras.Input(shape=(8, 8, 1)), *layers])
         with pytest.raises(UnsupportedModel, match=message):
             export.export_qonnx(model, tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()
+
+
+def test_inputs_that_are_neither_vector_nor_image_are_refused(tmp_path):
+    layers = [keras.layers.Flatten(), quantized("QDense", units=3)]
+    sequence = keras.Sequential([keras.Input(shape=(6, 2)), *layers])
+    with pytest.raises(UnsupportedModel, match=r"the input shape is \(6, 2\)"):
+        export.export_qonnx(sequence, tmp_path / "model.onnx")
+    with pytest.raises(UnsupportedModel, match="no input shape yet"):
+        export.export_qonnx(keras.Sequential(layers), tmp_path / "model.onnx")
+
+
+def test_a_dense_layer_without_bias_is_frozen_and_exported(tmp_path):
+    layers = [keras.layers.Flatten(), quantized("QDense", units=3, use_bias=False)]
+    request = models.ModelRequest((8, 8, 1), 3, INPUT)
+    model = keras.Sequential([keras.Input(shape=(8, 8, 1)), input_quantizer(request), *layers])
+    train.freeze(model)
+    x = images(50, 0)
+    graph = program.read(export.export_qonnx(model, tmp_path / "model.onnx"))
+    assert [node.op for node in graph.nodes] == ["Quant", "Flatten", "MatMul"]
+    assert np.array_equal(reference.run(graph, export.channel_first(x)), train.predict(model, x))
 
 
 def test_branches_are_refused_and_not_flattened_into_a_chain(tmp_path):

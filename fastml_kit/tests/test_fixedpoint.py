@@ -84,6 +84,26 @@ def test_what_is_no_number_has_no_code(value):
         FixedSpec(8, 4).to_codes([0.5, value])
 
 
+def test_huge_values_saturate_to_the_side_they_are_on():
+    assert FixedSpec(4, 1).to_codes([1e30, 3e18, -1e30]).tolist() == [7, 7, -8]
+    assert FixedSpec(62, 62).to_codes([1e30])[0] == 2**61 - 1
+    with pytest.raises(BadRequest, match="leave 64-bit integers before they wrap"):
+        FixedSpec(4, 1).to_codes([1e30], overflow="WRAP")
+
+
+def test_just_below_a_tie_is_no_tie():
+    below = np.nextafter(0.5, 0)
+    assert FixedSpec(4, 4).to_codes([below, 0.5], "HALF_UP").tolist() == [0, 1]
+
+
+def test_shifts_never_wrap_in_silence():
+    with pytest.raises(BadRequest, match="shifted by 40 bits leave 64-bit integers"):
+        shift(np.array([2**30]), -40)
+    assert shift(np.array([5, -5]), 70).tolist() == [0, 0]
+    assert shift(np.array([5, -5]), 70, "FLOOR").tolist() == [0, -1]
+    assert FixedSpec(48, 8).requantize([2**40], frac=24)[0] == FixedSpec(48, 8).high
+
+
 def test_impossible_widths_are_refused():
     with pytest.raises(BadRequest, match="width=0"):
         FixedSpec(0, 0)

@@ -192,6 +192,29 @@ def test_a_product_of_two_data_tensors_is_refused(tmp_path):
         ranges.output_spec(read)
 
 
+def test_one_signed_bit_is_bipolar_and_refused(tmp_path):
+    graph = Writer(shape=(2,))
+    graph.quantize("sign", FixedSpec(1, 1))
+    path = graph.save(tmp_path / "model.onnx", "sign")
+    with pytest.raises(UnsupportedModel, match="Quant 'sign' has one signed bit"):
+        program.read(path)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "message"),
+    [
+        ("MaxPool", {"kernel_shape": [2, 2], "dilations": [2, 2]}, "MaxPool 'node' is dilated"),
+        ("MaxPool", {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]}, "MaxPool 'node' is padded"),
+    ],
+)
+def test_windows_that_are_not_read_are_refused(tmp_path, op, attributes, message):
+    graph = Writer(shape=(1, 6, 6))
+    graph.quantize("input", INPUT)
+    graph.node(op, "node", shape=(1, 3, 3), **attributes)
+    with pytest.raises(UnsupportedModel, match=message):
+        program.read(graph.save(tmp_path / "model.onnx", "windows"))
+
+
 def test_inputs_of_the_wrong_shape_or_grid_are_refused(tmp_path):
     graph = program.read(mlp(tmp_path / "model.onnx"))
     with pytest.raises(BadRequest, match=r"shape \(5,\), the graph wants \(6,\)"):

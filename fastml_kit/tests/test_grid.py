@@ -5,24 +5,27 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-POINT = grid.Point("default", (), quality=0.97)
+POINT = grid.Point("default", (), quality=0.97, targets=frozenset({"xc7"}))
 
 
 def report():
     """Return the report of a run in which everything is as it must be."""
-    records = [{"name": "quality.qat", "value": 0.98}]
+    records = [
+        {"name": "quality.qat", "value": 0.98, "target": None},
+        {"name": "cost.da4ml.dsp", "value": 0, "target": "xc7"},
+    ]
     for engine in grid.ENGINES:
-        records += [
-            {"name": f"verify.{engine}.samples", "value": grid.SAMPLES},
-            {"name": f"verify.{engine}.mismatches", "value": 0},
-        ]
+        target = "xc7" if engine == "netlist" else None
+        for what, value in (("samples", grid.SAMPLES), ("mismatches", 0)):
+            name = f"verify.{engine}.{what}"
+            records.append({"name": name, "value": value, "target": target})
     return {"stages": [{"name": "train", "status": "ok"}], "records": records}
 
 
 def change(name, value):
     def apply(good):
         good["records"] = [
-            {"name": name, "value": value} if record["name"] == name else record
+            {**record, "value": value} if record["name"] == name else record
             for record in good["records"]
         ]
 
@@ -42,7 +45,7 @@ def fail_a_stage(good):
 
 def add_a_bad_target(good):
     # The same engine on another target: one good record must not hide a bad one.
-    good["records"].append({"name": "verify.netlist.mismatches", "value": 5})
+    good["records"].append({"name": "verify.netlist.mismatches", "value": 5, "target": "xc7"})
 
 
 def test_a_good_run_has_no_faults():
@@ -54,7 +57,8 @@ def test_a_good_run_has_no_faults():
     [
         (change("verify.csim.mismatches", 1), "verify.csim.mismatches"),
         (change("verify.rtl.samples", 32), "verify.rtl.samples"),
-        (drop("verify.netlist.mismatches"), "missing"),
+        (drop("verify.csim.mismatches"), "missing"),
+        (drop("cost.da4ml.dsp"), "cost.da4ml.dsp is there for [], not ['xc7']"),
         (change("quality.qat", 0.5), "below 0.97"),
         (drop("quality.qat"), "below 0.97"),
         (fail_a_stage, "train is failed"),

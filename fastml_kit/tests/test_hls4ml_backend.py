@@ -46,6 +46,31 @@ def test_csim_equals_the_reference(graphs, tmp_path, model, asked):
     )
 
 
+def test_inputs_off_the_grid_are_quantized_as_the_graph_says(graphs, tmp_path):
+    path, _ = graphs["mlp"]
+    rng = np.random.default_rng(5)
+    x = np.round(rng.uniform(-1, 3, (100, 12)) * 2**20) / 2**20
+    wanted = reference.run(program.read(path), x)
+    for name in ("hls4ml", "da4ml"):
+        backend = backends.get(name)
+        plan = backend.plan(path, backends.BuildRequest())
+        got = backend.build(plan, tmp_path / name, until="csim").predict(x)
+        assert np.array_equal(got, wanted), name
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"name": "my-model"}, r"name='my-model'; in C\+\+"),
+        ({"accumulator": "fixed<8"}, "accumulator='fixed<8'; 'auto', or"),
+        ({"accumulator": "fixed<0,0>"}, "accumulator='fixed<0,0>'"),
+    ],
+)
+def test_impossible_requests_are_refused(asked, message):
+    with pytest.raises(BadRequest, match=message):
+        backends.BuildRequest(**asked)
+
+
 def test_narrow_sums_are_caught(graphs, tmp_path):
     path, x = graphs["mlp"]
     hls4ml = backends.get("hls4ml")

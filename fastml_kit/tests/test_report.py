@@ -85,6 +85,13 @@ def test_a_rung_is_exact_only_on_all_samples(tmp_path: Path) -> None:
     ]
 
 
+def test_a_part_is_partial_even_where_no_rung_has_more(tmp_path: Path) -> None:
+    said = {"samples": 32, "total_samples": 100, "mismatches": 0}
+    records = [record(f"verify.rtl.{what}", value) for what, value in said.items()]
+    ladder = text(run_folder(tmp_path, [], records)).partition("Ladder")[2]
+    assert "partial, 32 of 100" in ladder and "exact" not in ladder
+
+
 def test_an_estimate_shares_no_row_with_a_measurement(tmp_path: Path) -> None:
     where = {"flow": "da4ml", "target": "xc7"}
     records = [

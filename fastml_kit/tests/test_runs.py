@@ -193,3 +193,13 @@ def test_a_summary_that_cannot_be_read_is_named(tmp_path: Path, text: str | None
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(RunError, match=r"run\.json"):
         manifest.load_summary(tmp_path)
+
+
+def test_a_summary_names_a_commit_only_where_all_stages_agree() -> None:
+    """A summary is rebuilt later than its results, maybe by another version of the kit."""
+    one = manifest.StageEntry(name="one", status="ok", commit="abc")
+    values = {"task": "toy", "model": "tiny"}
+    same = manifest.summary("run", values, [(one, [], []), (one.but(name="two"), [], [])])
+    mixed = manifest.summary("run", values, [(one, [], []), (one.but(commit="def"), [], [])])
+    assert (same["commit"], mixed["commit"]) == ("abc", None)
+    assert [stage["commit"] for stage in mixed["stages"]] == ["abc", "def"]

@@ -44,7 +44,7 @@ def test_doctor_ends_cleanly_with_an_empty_path_and_says_what_is_lost(monkeypatc
     monkeypatch.setenv("PATH", str(tmp_path))
     lost = {tool.name: tool.missing for tool in tools.doctor()}
     assert "not on PATH. Lost: C simulation" in lost["g++"]
-    assert "cell counts still work" in lost["g++"]
+    assert "training and export still work" in lost["g++"]
     assert lost["make"]
     assert lost["python"] is None
 

@@ -51,6 +51,27 @@ def test_nan_never_passes():
     assert compare(np.full_like(WANT, np.nan)).mismatches == WANT.size
 
 
+def test_nan_has_no_distance():
+    got = WANT.copy()
+    got[0, 0] = np.nan
+    assert np.isnan(compare(got).worst_lsb)
+
+
+def test_codes_that_float64_cannot_tell_apart_are_not_compared():
+    wide = FixedSpec(60, 60)
+    with pytest.raises(BadRequest, match="over 53 bits"):
+        verify.compare([[2.0**54]], [[2.0**54]], spec=wide, labels=LABELS)
+
+
+def test_a_record_of_a_part_says_of_how_many():
+    result = verify.compare(WANT[:3], WANT[:3], spec=SPEC, labels=LABELS, total_samples=12)
+    assert result.told() == {
+        "samples": (3, "samples"),
+        "total_samples": (12, "samples"),
+        "mismatches": (0, "codes"),
+    }
+
+
 def test_a_part_is_never_called_exact():
     result = verify.compare(WANT[:3], WANT[:3], spec=SPEC, labels=LABELS, total_samples=12)
     assert result.verdict == "partial"
