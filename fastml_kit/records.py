@@ -17,7 +17,8 @@ from fastml_kit.files import write_whole
 
 Value = int | float | str | bool | None
 
-#: Where a number can come from, weakest claim first within each kind.
+#: Where a number can come from. `csim` is any compiled software model of a design: hls4ml's C++,
+#: da4ml's interpreter.
 SOURCES = (
     "keras",
     "qonnx",

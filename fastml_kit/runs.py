@@ -24,6 +24,7 @@ import re
 import secrets
 import shutil
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ from fastml_kit.manifest import (
     standing,
     summary,
 )
+
+#: How long an attempt that another host began may lie untouched: a week.
+FOREIGN_ATTEMPT_S = 7 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,7 @@ class RunFolder:
             stage, _, suffix = path.name.rpartition(".")
             if suffix == "retired" and not self.stage_path(stage).exists():
                 path.rename(self.stage_path(stage))
-            elif suffix == "retired" or not _owner_alive(path.name):
+            elif suffix == "retired" or _abandoned(path):
                 shutil.rmtree(path, ignore_errors=True)
         self.write_summary()
 
@@ -253,15 +257,20 @@ def find_stage(root: Path, digest: str) -> tuple[Path, StageEntry] | None:
     return (folder, entry) if entry and entry.digest == digest else None
 
 
-def _owner_alive(attempt: str) -> bool:
-    """Tell whether the process that an attempt is named after runs; on another host, it does."""
-    owner = re.fullmatch(r".*-(\d+)@(.*)-\w+", attempt)
+def _abandoned(attempt: Path) -> bool:
+    """Tell whether the process that an attempt is named after is gone.
+
+    Of a process on another host (or in a container that was) nothing can be known; what it has
+    not touched for `FOREIGN_ATTEMPT_S` is taken for abandoned.
+    """
+    owner = re.fullmatch(r".*-(\d+)@(.*)-\w+", attempt.name)
     if owner is None or owner[2] != socket.gethostname():
-        return True  # another machine's; it is not ours to clear up
+        newest = max(path.stat().st_mtime for path in (attempt, *attempt.rglob("*")))
+        return time.time() - newest > FOREIGN_ATTEMPT_S
     try:
         os.kill(int(owner[1]), 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:
         return True
-    return True
+    except PermissionError:
+        return False  # it runs, as somebody else
+    return False

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,10 @@ def test_attempts_of_the_dead_are_cleared_up_and_no_others(run: RunFolder) -> No
     run.recover()
     assert set((run.path / ".attempts").iterdir()) == {mine, foreign}
     assert f"{os.getpid()}@{socket.gethostname()}" in mine.name
+    long_ago = time.time() - runs.FOREIGN_ATTEMPT_S - 60
+    os.utime(foreign, (long_ago, long_ago))
+    run.recover()
+    assert set((run.path / ".attempts").iterdir()) == {mine}
 
 
 def test_a_folder_in_use_is_refused_and_says_by_whom(run: RunFolder) -> None:
