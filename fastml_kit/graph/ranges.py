@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastml_kit.errors import UnsupportedModel
+from fastml_kit.errors import BadRequest, UnsupportedModel
 from fastml_kit.fixedpoint import Codes, FixedSpec
 from fastml_kit.graph import reference
 from fastml_kit.graph.program import Node, Program
@@ -54,9 +54,12 @@ def analyse(program: Program) -> dict[str, Range]:
                 np.full(shape, spec.low), np.full(shape, spec.high), spec.frac
             )
             continue
-        found = _bound(node, program, ranges)
+        try:
+            found = _bound(node, program, ranges)
+        except BadRequest as error:  # aligning the binary points already takes too many bits
+            raise _too_wide(node) from error
         if max(-found.low.min(), found.high.max()) >= INT64_SAFE:
-            raise UnsupportedModel(f"{node.op} {node.name!r} can leave 64-bit integers")
+            raise _too_wide(node)
         ranges[node.output] = found
     return ranges
 
@@ -64,6 +67,12 @@ def analyse(program: Program) -> dict[str, Range]:
 def output_spec(program: Program) -> FixedSpec:
     """Return the narrowest format that holds every output the graph can give."""
     return analyse(program)[program.output].spec
+
+
+def _too_wide(node: Node) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"{node.op} {node.name!r} can leave 64-bit integers; give its inputs fewer bits"
+    )
 
 
 def _bound(node: Node, program: Program, ranges: dict[str, Range]) -> Range:
@@ -85,7 +94,7 @@ def _bound(node: Node, program: Program, ranges: dict[str, Range]) -> Range:
             )
         (low, high), (weight, _), *bias = pairs
         if float(np.abs(weight.codes).sum()) * max(-low.codes.min(), high.codes.max()) > INT64_SAFE:
-            raise UnsupportedModel(f"{node.op} {node.name!r} can leave 64-bit integers")
+            raise _too_wide(node)
         # A positive weight carries its input's bound through, a negative one swaps the two.
         up = Tensor(np.maximum(weight.codes, 0), weight.frac)
         down = Tensor(np.minimum(weight.codes, 0), weight.frac)

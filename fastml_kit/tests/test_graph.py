@@ -183,6 +183,16 @@ def test_sums_that_could_leave_int64_are_refused(tmp_path):
         ranges.output_spec(read)
 
 
+def test_binary_points_too_far_apart_are_refused(tmp_path):
+    graph = Writer(shape=(2,))
+    graph.quantize("input", FixedSpec(50, 50))
+    tiny = FixedSpec(2, -30)
+    graph.node("Add", "sum", graph.weight("b", np.full(2, tiny.step), tiny))
+    read = program.read(graph.save(tmp_path / "model.onnx", "sum"))
+    with pytest.raises(UnsupportedModel, match="Add 'sum' can leave 64-bit integers"):
+        ranges.output_spec(read)
+
+
 def test_a_product_of_two_data_tensors_is_refused(tmp_path):
     graph = Writer(shape=(2,))
     graph.quantize("input", INPUT)
