@@ -6,8 +6,8 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write `text` to `path` so that a reader sees the old file or the new one, never a part.
+def write_whole(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
 
     `durable` also waits until the disk has it, so that the file outlives a power cut; leave it
     off for a file that is written again soon.
@@ -17,8 +17,8 @@ def write_whole(path: Path, text: str, *, durable: bool = True) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -4,7 +4,8 @@ A *code* is the integer that a wire carries; its value is ``code * spec.step``. 
 kit is equality of codes. `<W,I>` counts as ap_fixed does: `I` includes the sign bit (QKeras and
 da4ml leave it out; the conversion happens once, where those libraries are met).
 
-Rounding names follow ONNX and QONNX (`ROUND` is half to even); overflow is ap_fixed's.
+Rounding names are QONNX's (`ROUND` is half to even, `HALF_UP` half away from zero, `UP` away from
+zero), and `HALF_CEIL` is ap_fixed's RND, half towards plus infinity; overflow is ap_fixed's.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastml_kit.errors import BadRequest
 
 Codes = NDArray[np.int64]
-Rounding = Literal["ROUND", "HALF_UP", "FLOOR"]
+Rounding = Literal[
+    "ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN", "HALF_CEIL"
+]
 Overflow = Literal["SAT", "WRAP"]
 
 #: Integers here stay below 2**62, so that a sum of two never leaves int64.
@@ -29,7 +32,8 @@ class FixedSpec:
     """The format of a fixed-point number: `width` bits in all, `integer` of them above the point.
 
     `integer` includes the sign bit when `signed`, and may be negative or exceed `width`.
-    `narrow` leaves out the most negative code, as symmetric quantizers do.
+    `narrow` leaves out the most negative code, as symmetric quantizers do, or where there is no
+    sign the largest one, as QONNX's executor does.
     """
 
     width: int
@@ -71,7 +75,7 @@ class FixedSpec:
     @property
     def high(self) -> int:
         """The largest code."""
-        return (1 << (self.width - self.signed)) - 1
+        return (1 << (self.width - self.signed)) - 1 - (self.narrow and not self.signed)
 
     def __str__(self) -> str:
         return f"{'' if self.signed else 'u'}fixed<{self.width},{self.integer}>"
@@ -113,26 +117,43 @@ class FixedSpec:
         return (codes - self.low) % span + self.low
 
     def requantize(
-        self, codes: ArrayLike, frac: int, rounding: Rounding = "ROUND", overflow: Overflow = "SAT"
+        self,
+        codes: ArrayLike,
+        frac: int,
+        rounding: Rounding = "ROUND",
+        overflow: Overflow = "SAT",
+        divisor: int = 1,
     ) -> Codes:
-        """Bring `codes` with `frac` fractional bits to this format, in integers throughout."""
+        """Bring `codes` with `frac` fractional bits to this format, in integers throughout.
+
+        The value of a code is ``code * 2**-frac / divisor``.
+        """
         given: Codes = np.asarray(codes, dtype=np.int64)
         drop = frac - self.frac
         if drop < 0 and overflow == "SAT":
             # What saturates may as well do so before the shift, which it might not survive.
-            given = np.clip(given, self.low >> -drop, -(-self.high >> -drop))
-        return self.clip(shift(given, drop, rounding), overflow)
+            low, high = self.low * divisor, self.high * divisor
+            given = np.clip(given, low >> -drop, -(-high >> -drop))
+        return self.clip(shift(given, drop, rounding, divisor), overflow)
 
 
 ROUNDERS: dict[str, Callable[..., NDArray[np.float64]]] = {
     "ROUND": np.round,  # NumPy rounds half to even, as ONNX's Round and QKeras do
-    "HALF_UP": lambda x: np.floor(x) + (x - np.floor(x) >= 0.5),
+    "CEIL": np.ceil,
     "FLOOR": np.floor,
+    "UP": lambda x: np.copysign(np.ceil(np.abs(x)), x),
+    "DOWN": np.trunc,
+    # The fraction itself is exact; x + 0.5 would not be, just under a half.
+    "HALF_UP": lambda x: np.trunc(x) + np.copysign(np.abs(x - np.trunc(x)) >= 0.5, x),
+    "HALF_DOWN": lambda x: np.trunc(x) + np.copysign(np.abs(x - np.trunc(x)) > 0.5, x),
+    "HALF_CEIL": lambda x: np.floor(x) + (x - np.floor(x) >= 0.5),
 }
 
 
-def shift(codes: Codes, bits: int, rounding: Rounding = "ROUND") -> Codes:
-    """Divide integer `codes` by ``2**bits`` with the given rounding (multiply if `bits` < 0).
+def shift(codes: Codes, bits: int, rounding: Rounding = "ROUND", divisor: int = 1) -> Codes:
+    """Divide integer `codes` by ``2**bits * divisor`` with the given rounding, in integers.
+
+    A negative `bits` multiplies. `divisor` is positive, and 1 for all but averages.
 
     Raises:
         BadRequest: a product would leave 64-bit integers.
@@ -140,13 +161,28 @@ def shift(codes: Codes, bits: int, rounding: Rounding = "ROUND") -> Codes:
     if bits <= 0:
         if int(np.abs(codes).max(initial=0)).bit_length() - bits > INT64_BITS:
             raise BadRequest(f"codes shifted by {-bits} bits leave 64-bit integers")
-        return codes << -bits
-    if bits > INT64_BITS:  # all codes are then below a half
-        return np.where(codes < 0, -1, 0) if rounding == "FLOOR" else np.zeros_like(codes)
-    if rounding == "FLOOR":
-        return codes >> bits
-    half = 1 << (bits - 1)
-    if rounding == "HALF_UP":
-        return (codes + half) >> bits
-    # Half to even: just under a half, plus one LSB where the floor is odd.
-    return (codes + half - 1 + ((codes >> bits) & 1)) >> bits
+        codes = codes << -bits
+        if divisor == 1:
+            return codes
+    elif bits + divisor.bit_length() > INT64_BITS + 1:
+        # Every quotient lies below a half: a quarter of the same sign rounds alike.
+        codes, bits, divisor = np.sign(codes), 2, 1
+    whole = divisor << max(bits, 0)
+    if divisor == 1:
+        quotient, rest = codes >> bits, codes & (whole - 1)
+    else:
+        quotient, rest = np.divmod(codes, whole)
+    return quotient + ROUND_UP[rounding](codes, quotient, rest, whole)
+
+
+#: Whether to add one to the floor of codes / whole, given that quotient and the rest of it.
+ROUND_UP: dict[str, Callable[[Codes, Codes, Codes, int], NDArray[np.bool_]]] = {
+    "ROUND": lambda x, q, r, whole: (r > whole - r) | ((r == whole - r) & (q & 1 == 1)),
+    "CEIL": lambda x, q, r, whole: r > 0,
+    "FLOOR": lambda x, q, r, whole: np.zeros_like(r, dtype=bool),
+    "UP": lambda x, q, r, whole: (r > 0) & (x > 0),
+    "DOWN": lambda x, q, r, whole: (r > 0) & (x < 0),
+    "HALF_UP": lambda x, q, r, whole: (r > whole - r) | ((r == whole - r) & (x > 0)),
+    "HALF_DOWN": lambda x, q, r, whole: (r > whole - r) | ((r == whole - r) & (x < 0)),
+    "HALF_CEIL": lambda x, q, r, whole: r >= whole - r,
+}

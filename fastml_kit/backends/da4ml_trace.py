@@ -5,19 +5,18 @@ layer (https://github.com/calad0i/da4ml). Values travel through the functions be
 `FixedVariable`, each of which knows its range and step, so that nothing is ever rounded unless
 the graph says so. Arrays keep ONNX's shapes, with a batch of one in front.
 
-What da4ml lacks is rounding half to even, which QONNX's Quant means by ROUND; `round_half_even`
-builds it out of one adder.
+`da4ml_rounding` builds the quantizers, and `da4ml_windows` what moves elements or slides over
+them; both are held to the reference engine's rules.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
+from fastml_kit.backends import da4ml_rounding, da4ml_windows
+from fastml_kit.backends.da4ml_rounding import MAX_FRAC
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.fixedpoint import FixedSpec, Rounding
 from fastml_kit.graph import ranges
 from fastml_kit.graph.host import input_quant
 from fastml_kit.graph.program import Node, Program
@@ -29,6 +28,9 @@ MAX_MULTIPLICATIONS = 50_000
 
 #: da4ml's solver takes its constants as float32, whose integers are exact up to this one.
 MAX_WEIGHT_CODE = 2**24
+
+#: Codes of this many bits pass through da4ml's float64 intervals and int64 interpreter unharmed.
+MAX_WIDTH = 48
 
 
 def trace(program: Program) -> Any:
@@ -47,8 +49,9 @@ def trace(program: Program) -> Any:
     tensors: dict[str, Any] = {
         name: constant.codes * 2.0**-constant.frac for name, constant in program.constants.items()
     }
+    _wires(program)
     first = input_quant(program)
-    tensors[first.output] = wires.quantize(*_kif(first.attrs["spec"]))
+    tensors[first.output] = wires.quantize(*da4ml_rounding.kif(first.attrs["spec"]))
     for node in program.nodes:
         if node is first:
             continue
@@ -70,12 +73,17 @@ def multiplications(program: Program) -> int:
     """
     found, total = ranges.analyse(program), 0
     for node in program.nodes:
-        if node.op not in ("MatMul", "Conv"):
+        constants = [program.constants[i].codes for i in node.inputs if i in program.constants]
+        if node.op not in ("MatMul", "Conv", "ConvTranspose", "Mul") or not constants:
             continue
-        weights = program.constants[node.inputs[1]].codes
-        shape = found[node.output].low.shape
-        positions = np.prod(shape[2:] if node.op == "Conv" else shape[:-1])
-        total += int(positions) * int(np.count_nonzero(weights))
+        weights, shape = constants[0], found[node.output].low.shape
+        if node.op == "Mul":
+            total += int(np.count_nonzero(np.broadcast_to(weights, shape)))
+        elif node.op == "ConvTranspose":
+            total += da4ml_windows.products(node, found[node.inputs[0]].low.shape[2:], weights)
+        else:
+            positions = np.prod(shape[2:] if node.op == "Conv" else shape[:-1])
+            total += int(positions) * int(np.count_nonzero(weights))
         if total > MAX_MULTIPLICATIONS:
             raise UnsupportedModel(
                 f"da4ml backend: up to {node.op} {node.name!r} the design holds {total:,} "
@@ -90,91 +98,48 @@ def multiplications(program: Program) -> int:
     return total
 
 
-def round_half_even(value: Any, frac: int) -> Any:
-    """Return the `FixedVariable` `value` rounded to `frac` fractional bits, half to even.
-
-    Adding just under a half and cutting rounds everything but a tie correctly, and a tie down;
-    adding one LSB more where the lowest bit that stays is odd sends a tie to its even neighbour.
-    A value without bits to drop costs nothing.
-    """
-    _, _, have = value.kif
-    if have <= frac:
-        return value
-    odd = value.quantize(0, 1 - frac, frac)  # a single bit, of weight 2**-frac
-    raised = value + (2.0 ** -(frac + 1) - 2.0**-have) + odd * 2.0 ** (frac - have)
-    signed, integers, _ = raised.kif
-    return raised.quantize(signed, max(integers, -frac), frac)  # a sign bit at least: -1 LSB
+def _wires(program: Program) -> None:
+    """Refuse what da4ml's constants and C++ interpreter would not hold exactly."""
+    for name, bound in ranges.analyse(program).items():
+        if bound.spec.width > MAX_WIDTH or not -MAX_FRAC <= bound.frac <= MAX_FRAC:
+            node = next(node for node in program.nodes if node.output == name)
+            raise UnsupportedModel(
+                f"da4ml backend: {node.op} {node.name!r} gives {bound.spec.width} bits, "
+                f"{bound.frac} of them fractional; up to {MAX_WIDTH} and {MAX_FRAC} are exact "
+                "in da4ml. Put a Quant before it."
+            )
 
 
-def requantize(value: Any, spec: FixedSpec, rounding: Rounding) -> Any:
-    """Return the `FixedVariable` `value` rounded and saturated to `spec`: one Quant's circuit.
-
-    Raises:
-        UnsupportedModel: there is no circuit for this rounding.
-    """
-    if rounding not in ("ROUND", "HALF_UP", "FLOOR"):
+def _product(node: Node, a: Any, b: Any) -> Any:
+    """Multiply data by constants: shifted additions."""
+    if not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray):
         raise UnsupportedModel(
-            f"da4ml backend: no circuit for rounding {rounding!r}; supported: ROUND, HALF_UP, FLOOR"
+            f"da4ml backend: Mul {node.name!r} multiplies data by data, which takes multipliers "
+            "instead of adders; use the reference engine, or multiply by constants"
         )
-    if value.low == value.high:  # a constant; da4ml 0.6.0 wraps those one bit too late
-        code = spec.requantize(int(value.low / value.step), value.kif[2], rounding)
-        return value.from_const(float(spec.to_values(code)), hwconf=value.hwconf)
-    if rounding == "ROUND":
-        value = round_half_even(value, spec.frac)
-    return value.quantize(
-        *_kif(spec),
-        overflow_mode="SAT_SYM" if spec.narrow else "SAT",
-        round_mode="RND" if rounding == "HALF_UP" else "TRN",
-    )
-
-
-def _kif(spec: FixedSpec) -> tuple[int, int, int]:
-    """Return da4ml's name for a format: sign, integer bits *without* it, fractional bits."""
-    return int(spec.signed), spec.integer - spec.signed, spec.frac
-
-
-def _quant(node: Node, x: Any) -> Any:
-    from da4ml.trace import FixedVariableArray
-
-    values = [requantize(v, node.attrs["spec"], node.attrs["rounding"]) for v in x.ravel()]
-    return FixedVariableArray(np.array(values, dtype=object).reshape(x.shape), hwconf=x.hwconf)
-
-
-def _conv(node: Node, x: Any, weights: NDArray[np.float64], *bias: NDArray[np.float64]) -> Any:
-    """Gather each window into a row, then multiply every row by the same constant matrix."""
-    outputs, _, *kernel = weights.shape
-    windows = _windows(x.shape, kernel, node)  # (C, OH, OW, KH, KW)
-    flat = np.append(x.ravel(), 0.0)  # index -1, the padding, finds this zero
-    groups = node.attrs["group"]
-    parts = []
-    for seen, kernels in zip(np.split(windows, groups), np.split(weights, groups), strict=True):
-        rows = flat[seen.transpose(1, 2, 0, 3, 4).reshape(-1, kernels[0].size)]
-        parts.append((rows @ kernels.reshape(len(kernels), -1).T).T)
-    y = np.concatenate(parts).reshape(1, outputs, *windows.shape[1:3])
-    return y + bias[0].reshape(1, -1, 1, 1) if bias else y
-
-
-def _max_pool(node: Node, x: Any) -> Any:
-    """Take each window's largest element; `graph.program` reads no padded pool."""
-    windows = _windows(x.shape, node.attrs["kernel_shape"], node)
-    return np.amax(x.ravel()[windows.reshape(1, *windows.shape[:3], -1)], axis=-1)
-
-
-def _windows(shape: tuple[int, ...], kernel: Any, node: Node) -> NDArray[np.intp]:
-    """Return the flat indices that each window of an image (1, C, H, W) sees; -1 is padding."""
-    top, left, bottom, right = node.attrs["pads"]
-    index = np.arange(np.prod(shape)).reshape(shape[1:])
-    index = np.pad(index, ((0, 0), (top, bottom), (left, right)), constant_values=-1)
-    down, across = node.attrs["strides"]
-    return sliding_window_view(index, tuple(kernel), axis=(1, 2))[:, ::down, ::across]
+    return a * b
 
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "Add": lambda node, a, b: a + b,
-    "Conv": _conv,
-    "Flatten": lambda node, x: x.reshape(len(x), -1),
+    "BipolarQuant": da4ml_rounding.bipolar_quant,
+    "Clip": da4ml_rounding.clip,
+    "Concat": lambda node, *parts: np.concatenate(parts, axis=node.attrs["axis"]),
+    "Conv": da4ml_windows.conv,
+    "ConvTranspose": da4ml_windows.conv,
+    "Flatten": da4ml_windows.move,
+    "LeakyRelu": da4ml_rounding.leaky_relu,
     "MatMul": lambda node, x, weights: x @ weights,
-    "MaxPool": _max_pool,
-    "Quant": _quant,
+    "MaxPool": da4ml_windows.max_pool,
+    "Mul": _product,
+    "MultiThreshold": da4ml_rounding.multi_threshold,
+    "Pad": da4ml_windows.move,
+    "Quant": da4ml_rounding.quant,
     "Relu": lambda node, x: x.relu(),
+    "Reshape": da4ml_windows.move,
+    "Sub": lambda node, a, b: a - b,
+    "SumPool": da4ml_windows.sum_pool,
+    "Transpose": da4ml_windows.move,
+    "Trunc": da4ml_rounding.trunc,
+    "Upsample": da4ml_windows.move,
 }

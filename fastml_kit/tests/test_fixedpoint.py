@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from math import floor
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastml_kit.errors import BadRequest
-from fastml_kit.fixedpoint import FixedSpec, shift
+from fastml_kit.fixedpoint import FixedSpec, Rounding, shift
 
 specs = st.builds(
     FixedSpec,
@@ -22,28 +23,47 @@ specs = st.builds(
 
 def rounded(value: Fraction, rounding: str) -> int:
     """Round a rational number by its definition."""
-    below = floor(value)
+    below, half = floor(value), Fraction(1, 2)
     rest = value - below
     up = {
+        "ROUND": rest > half or (rest == half and below % 2 == 1),
+        "CEIL": rest > 0,
         "FLOOR": False,
-        "HALF_UP": rest >= Fraction(1, 2),
-        "ROUND": rest > Fraction(1, 2) or (rest == Fraction(1, 2) and below % 2 == 1),
+        "UP": rest > 0 and value > 0,
+        "DOWN": rest > 0 and value < 0,
+        "HALF_UP": rest > half or (rest == half and value > 0),
+        "HALF_DOWN": rest > half or (rest == half and value < 0),
+        "HALF_CEIL": rest >= half,
     }
     return below + up[rounding]
 
 
-@pytest.mark.parametrize("rounding", ["ROUND", "HALF_UP", "FLOOR"])
-@given(code=st.integers(-(2**40), 2**40), bits=st.integers(-8, 20))
-def test_shift_rounds_as_defined(rounding, code, bits):
-    want = rounded(Fraction(code) / Fraction(2) ** bits, rounding)
-    assert shift(np.array([code]), bits, rounding)[0] == want
+@pytest.mark.parametrize("rounding", get_args(Rounding))
+@given(
+    code=st.one_of(st.integers(-64, 64), st.integers(-(2**40), 2**40)),
+    bits=st.integers(-8, 70),
+    divisor=st.sampled_from([1, 3, 9, 49]),
+)
+def test_shift_rounds_as_defined(rounding, code, bits, divisor):
+    want = rounded(Fraction(code, divisor) / Fraction(2) ** bits, rounding)
+    assert shift(np.array([code]), bits, rounding, divisor)[0] == want
 
 
-@pytest.mark.parametrize("rounding", ["ROUND", "HALF_UP", "FLOOR"])
-@given(spec=specs, code=st.integers(-(2**30), 2**30), frac=st.integers(-4, 24))
+@pytest.mark.parametrize("rounding", get_args(Rounding))
+@given(
+    spec=specs,
+    code=st.one_of(st.integers(-64, 64), st.integers(-(2**30), 2**30)),
+    frac=st.integers(-4, 24),
+)
 def test_requantize_equals_quantizing_the_value(rounding, spec, code, frac):
     value = np.array([code * 2.0**-frac])
     assert spec.requantize([code], frac, rounding)[0] == spec.to_codes(value, rounding)[0]
+
+
+@given(spec=specs, code=st.integers(-(2**30), 2**30), frac=st.integers(-4, 24))
+def test_an_average_is_rounded_once(spec, code, frac):
+    want = rounded(Fraction(code, 9) * Fraction(2) ** (spec.frac - frac), "ROUND")
+    assert spec.requantize([code], frac, divisor=9)[0] == min(max(want, spec.low), spec.high)
 
 
 @given(spec=specs)
@@ -93,7 +113,8 @@ def test_huge_values_saturate_to_the_side_they_are_on():
 
 def test_just_below_a_tie_is_no_tie():
     below = np.nextafter(0.5, 0)
-    assert FixedSpec(4, 4).to_codes([below, 0.5], "HALF_UP").tolist() == [0, 1]
+    assert FixedSpec(4, 4).to_codes([below, 0.5], "HALF_CEIL").tolist() == [0, 1]
+    assert FixedSpec(4, 4).to_codes([-below, -0.5, 0.5], "HALF_UP").tolist() == [0, -1, 1]
 
 
 def test_shifts_never_wrap_in_silence():

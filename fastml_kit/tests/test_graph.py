@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from fastml_kit.errors import BadRequest, RunError, UnsupportedModel
+from fastml_kit.errors import BadRequest, UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
 from fastml_kit.graph import execute, program, ranges, reference
 from fastml_kit.graph.program import Node
@@ -137,31 +137,15 @@ def rename_op(graph):
     ("edit", "message"),
     [
         (set_constant("act1_scale", 0.3), "Quant 'act1' has scale 0.3, which is no power of two"),
-        (set_constant("act1_zero_point", 1), "Quant 'act1' has per-channel scales or a zero point"),
-        (set_constant("act1_bits", 3.5), r"Quant 'act1' has 3\.5 bits"),
-        (set_rounding(b"CEIL"), "rounds by CEIL; supported: ROUND, FLOOR"),
-        (rename_op, "node 'relu1' is a Sigmoid; supported: Add, Conv"),
+        (set_constant("act1_zero_point", 0.5), "Quant 'act1' has zero point 0.5; a whole number"),
+        (set_constant("act1_bits", 3.5), "Quant 'act1' has a width of 3.5 bits"),
+        (set_rounding(b"NEAREST"), "rounds by NEAREST; supported: ROUND, CEIL"),
+        (rename_op, "node 'relu1' is a Sigmoid; that is the host's work"),
     ],
 )
 def test_what_is_not_exact_is_refused_with_the_node(tmp_path, edit, message):
     path = edited(mlp(tmp_path / "model.onnx"), edit)
     with pytest.raises(UnsupportedModel, match=message):
-        program.read(path)
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no protobuf at all"])
-def test_a_file_that_is_no_graph_is_refused(tmp_path, content):
-    path = tmp_path / "model.onnx"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(RunError, match="no valid ONNX file"):
-        program.read(path)
-
-
-def test_a_graph_cut_short_is_refused(tmp_path):
-    path = mlp(tmp_path / "model.onnx")
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(RunError, match="no valid ONNX file"):
         program.read(path)
 
 
@@ -194,7 +178,7 @@ def test_binary_points_too_far_apart_are_refused(tmp_path):
 
 
 def test_a_product_of_two_data_tensors_is_refused(tmp_path):
-    graph = Writer(shape=(2,))
+    graph = Writer(shape=(2, 2))
     graph.quantize("input", INPUT)
     graph.node("MatMul", "square", graph.tensor)
     read = program.read(graph.save(tmp_path / "model.onnx", "square"))
@@ -202,35 +186,23 @@ def test_a_product_of_two_data_tensors_is_refused(tmp_path):
         ranges.output_spec(read)
 
 
-def test_one_signed_bit_is_bipolar_and_refused(tmp_path):
-    graph = Writer(shape=(2,))
-    graph.quantize("sign", FixedSpec(1, 1))
-    path = graph.save(tmp_path / "model.onnx", "sign")
-    with pytest.raises(UnsupportedModel, match="Quant 'sign' has one signed bit"):
-        program.read(path)
-
-
-@pytest.mark.parametrize(
-    ("op", "attributes", "message"),
-    [
-        ("MaxPool", {"kernel_shape": [2, 2], "dilations": [2, 2]}, "MaxPool 'node' is dilated"),
-        ("MaxPool", {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]}, "MaxPool 'node' is padded"),
-    ],
-)
-def test_windows_that_are_not_read_are_refused(tmp_path, op, attributes, message):
-    graph = Writer(shape=(1, 6, 6))
-    graph.quantize("input", INPUT)
-    graph.node(op, "node", shape=(1, 3, 3), **attributes)
-    with pytest.raises(UnsupportedModel, match=message):
-        program.read(graph.save(tmp_path / "model.onnx", "windows"))
-
-
 def test_inputs_of_the_wrong_shape_or_grid_are_refused(tmp_path):
     graph = program.read(mlp(tmp_path / "model.onnx"))
     with pytest.raises(BadRequest, match=r"shape \(5,\), the graph wants \(6,\)"):
         reference.run(graph, np.zeros((3, 5)))
-    with pytest.raises(BadRequest, match=r"no multiple of 2\*\*-24"):
-        reference.run(graph, np.full((3, 6), 0.1))
+    with pytest.raises(BadRequest, match="18 inputs are NaN or infinite"):
+        reference.run(graph, np.full((3, 6), np.inf))
+    with pytest.raises(BadRequest, match="the inputs reach 1e\\+30 and need more than 58 bits"):
+        reference.run(graph, np.array([[1e30, 0.1, 0, 0, 0, 0]]))
+
+
+def test_inputs_of_any_fineness_are_quantized_as_the_executor_does(tmp_path):
+    """Just beside ties and just beside zero, where a coarser reading would show."""
+    path = mlp(tmp_path / "model.onnx")
+    ties = np.arange(-3, 40) / 32
+    beside = [np.nextafter(np.float32(t), np.float32(w)) for t in ties for w in (-9, 9)]
+    values = np.resize(np.array([*beside, 1e-30, -1e-30, 0.1], dtype=np.float32), (60, 6))
+    assert np.array_equal(reference.run(program.read(path), values), execute.run(path, values))
 
 
 def test_an_empty_graph_is_not_written(tmp_path):

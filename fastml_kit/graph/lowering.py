@@ -1,0 +1,255 @@
+"""An integer program as a plain ONNX graph of floats that hold its integers; see `graph.fast`."""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from fastml_kit.errors import UnsupportedModel
+from fastml_kit.graph import ranges
+from fastml_kit.graph.ir import Node, Program
+
+OPSET = 16
+#: Operations that keep every element, or choose among them: a scale passes through unchanged.
+PASSING = frozenset({"Flatten", "MaxPool", "Pad", "Relu", "Reshape", "Transpose", "Upsample"})
+#: Thresholds that are counted one by one.
+MAX_THRESHOLDS = 32
+
+
+class Lowering:
+    """One pass over a program. `units` says how each tensor is stored: value * 2**unit."""
+
+    def __init__(self, program: Program, dtype: Any) -> None:
+        self.program, self.dtype = program, np.dtype(dtype)
+        self.found = ranges.analyse(program)
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
+        self.units = {program.input: 0}
+        self.users: dict[str, list[Node]] = {}
+        for node in program.nodes:
+            for tensor in node.inputs:
+                self.users.setdefault(tensor, []).append(node)
+
+    def model(self) -> tuple[Any, int, int]:
+        """Return the ONNX model, the output's unit, and the size of the widest tensor."""
+        from onnx import helper
+
+        for node in self.program.nodes:
+            handler = getattr(self, f"_{node.op.lower()}", None)
+            if node.op in PASSING:
+                handler = self._passing
+            if handler is None:
+                raise UnsupportedModel(
+                    f"{node.op} {node.name!r} has no fast form; use the reference engine"
+                )
+            handler(node)
+        x, y = self.program.input, self.program.output
+        kind = helper.np_dtype_to_tensor_dtype(self.dtype)
+        graph = helper.make_graph(
+            self.nodes,
+            "fast",
+            [helper.make_tensor_value_info(x, kind, ("n", *self.program.input_shape))],
+            [helper.make_tensor_value_info(y, kind, ("n", *self.program.output_shape))],
+            initializer=self.tensors,
+        )
+        model = helper.make_model(
+            graph, ir_version=8, opset_imports=[helper.make_opsetid("", OPSET)]
+        )
+        widest = max(bound.low.size for bound in self.found.values())
+        return model, self.units[y], max(widest, prod(self.program.input_shape))
+
+    # -- building
+
+    def put(self, values: Any, kind: Any = None) -> str:
+        """Add a constant and return its name."""
+        from onnx import numpy_helper
+
+        name = f"fast:constant{len(self.tensors)}"
+        self.tensors.append(
+            numpy_helper.from_array(np.ascontiguousarray(values, dtype=kind or self.dtype), name)
+        )
+        return name
+
+    def add(self, op: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
+        """Add a node and return its output's name."""
+        from onnx import helper
+
+        output = to or f"fast:{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
+        return output
+
+    def constant(self, name: str, unit: int, shape: tuple[int, ...] | None = None) -> str:
+        """Add a constant of the program, stored in `unit`."""
+        given = self.program.constants[name]
+        codes = given.codes if shape is None else given.codes.reshape(shape)
+        return self.put(codes * 2.0 ** (unit - given.frac))
+
+    def data(self, name: str, unit: int) -> str:
+        """Return tensor `name` as stored in `unit`; a product with a power of two is exact."""
+        if name in self.program.constants:
+            return self.constant(name, unit)
+        if unit == self.units[name]:
+            return name
+        return self.add("Mul", name, self.put(2.0 ** (unit - self.units[name])))
+
+    def wanted(self, output: str) -> int | None:
+        """Return the unit of the Quant that `output` is on its way to, if there is just one."""
+        while len(users := self.users.get(output, [])) == 1:
+            node = users[0]
+            if node.op == "Quant" and node.attrs.get("fracs") is None:
+                return int(node.attrs["spec"].frac)
+            others = [i for i in node.inputs if i != output]
+            fixed = all(i in self.program.constants for i in others)
+            if not (node.op in PASSING or (node.op in ("Add", "Sub") and fixed)):
+                return None
+            output = node.output
+        return None
+
+    # -- operations
+
+    def _passing(self, node: Node) -> None:
+        (source,) = node.inputs
+        self.units[node.output] = self.units[source]
+        attrs, op, extra = dict(node.attrs), node.op, list[str]()
+        users = self.users.get(node.output, [])
+        if op == "Relu" and users and all(_clips_negative(user) for user in users):
+            op = "Identity"
+        elif op == "Reshape":
+            extra, attrs = [self.put([0, *attrs["shape"]], np.int64)], {}
+        elif op == "Pad":
+            begins, ends = zip((0, 0), *attrs["pads"], strict=True)
+            extra, attrs = [self.put([*begins, *ends], np.int64)], {}
+        elif op == "Upsample":
+            scales = self.put([1, 1, *attrs["scales"]], np.float32)
+            op, extra = "Resize", ["", scales]
+            attrs = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",
+                     "nearest_mode": "floor"}  # fmt: skip
+        self.add(op, source, *extra, to=node.output, **attrs)
+
+    def _quant(self, node: Node) -> None:
+        attrs, spec = node.attrs, node.attrs["spec"]
+        zero, fracs = attrs.get("zero_point", 0), attrs.get("fracs")
+        (source,) = node.inputs
+        if fracs is None:
+            x = self.data(source, spec.frac)
+        else:
+            x = self.add("Mul", source, self.put(2.0 ** (fracs - self.units[source])))
+        if (divisor := attrs.get("divisor", 1)) != 1:
+            # A quotient rounded once never crosses a half; it cannot land on one by chance while
+            # the sum stays below 2**23: the exact one is 1 / (2 * divisor) away.
+            if ranges.size(self.found[source]) >= ranges.FLOAT32_SAFE // 2:
+                raise UnsupportedModel(f"Quant {node.name!r} averages sums of over 23 bits")
+            x = self.add("Div", x, self.put(divisor))
+        if zero:
+            x = self.add("Add", x, self.put(zero))
+        last = None if zero or fracs is not None else node.output
+        x = self.add("Clip", x, self.put(spec.low), self.put(spec.high))
+        x = self._rounded(x, attrs["rounding"], node, last)
+        if zero:
+            to = node.output if fracs is None else None
+            x = self.add("Sub", x, self.put(zero), to=to)
+        if fracs is not None:
+            self.add("Mul", x, self.put(2.0 ** (spec.frac - fracs)), to=node.output)
+        self.units[node.output] = spec.frac
+
+    def _rounded(self, x: str, mode: str, node: Node, to: str | None = None) -> str:
+        whole = {"ROUND": "Round", "FLOOR": "Floor", "CEIL": "Ceil"}
+        if mode in whole:
+            return self.add(whole[mode], x, to=to)
+        if mode not in ("UP", "DOWN"):
+            raise UnsupportedModel(
+                f"{node.op} {node.name!r} rounds by {mode}, which has no fast form; use the "
+                "reference engine"
+            )
+        size = self.add("Ceil" if mode == "UP" else "Floor", self.add("Abs", x))
+        return self.add("Mul", size, self.add("Sign", x), to=to)
+
+    def _bipolarquant(self, node: Node) -> None:
+        (source,), frac = node.inputs, node.attrs["frac"]
+        above = self.add("GreaterOrEqual", source, self.put(0))
+        steps = np.asarray(node.attrs["steps"])
+        self.add("Where", above, self.put(steps), self.put(-steps), to=node.output)
+        self.units[node.output] = frac
+
+    def _multithreshold(self, node: Node) -> None:
+        attrs, (source,) = node.attrs, node.inputs
+        rank = self.found[node.output].low.ndim
+        columns = (attrs["thresholds"] * 2.0 ** self.units[source]).T
+        if len(columns) > MAX_THRESHOLDS:
+            raise UnsupportedModel(
+                f"MultiThreshold {node.name!r} has {len(columns)} thresholds; at most "
+                f"{MAX_THRESHOLDS} have a fast form. Use the reference engine."
+            )
+        total, step, none = self.put(attrs["base"]), self.put(attrs["step"]), self.put(0)
+        for column in columns:
+            limit = self.put(column.reshape(1, -1, *(1,) * (rank - 2)))
+            reached = self.add("GreaterOrEqual", source, limit)
+            total = self.add("Add", total, self.add("Where", reached, step, none))
+        self.add("Identity", total, to=node.output)
+        self.units[node.output] = attrs["frac"]
+
+    def _sum(self, node: Node) -> None:
+        a, b = node.inputs
+        known = [self.units[i] for i in (a, b) if i in self.units]
+        unit = max(known)
+        self.add(node.op, self.data(a, unit), self.data(b, unit), to=node.output)
+        self.units[node.output] = unit
+
+    _add = _sub = _sum
+
+    def _mul(self, node: Node) -> None:
+        units = [
+            self.units[i] if i in self.units else self.program.constants[i].frac
+            for i in node.inputs
+        ]
+        pair = (self.data(i, unit) for i, unit in zip(node.inputs, units, strict=True))
+        self.add("Mul", *pair, to=node.output)
+        self.units[node.output] = sum(units)
+
+    def _linear(self, node: Node) -> None:
+        source, weights, *bias = node.inputs
+        unit, own = self.wanted(node.output), self.units[source]
+        if unit is None:
+            unit = own + self.program.constants[weights].frac
+        inputs = [source, self.constant(weights, unit - own)]
+        inputs += [self.constant(name, unit) for name in bias]
+        self.add(node.op, *inputs, to=node.output, **node.attrs)
+        self.units[node.output] = unit
+
+    _matmul = _conv = _convtranspose = _linear
+
+    def _sumpool(self, node: Node) -> None:
+        """A convolution of every channel with ones: a mean times a count might round."""
+        (source,), attrs = node.inputs, dict(node.attrs)
+        size, shift = attrs.pop("kernel_shape"), attrs.pop("shift")
+        channels = self.found[source].low.shape[1]
+        ones = self.put(np.ones((channels, 1, *size)))
+        self.add("Conv", source, ones, to=node.output, group=channels, **attrs)
+        # Codes stay; what they are worth shrinks by the divisor's power of two.
+        self.units[node.output] = self.units[source] + shift
+
+    def _leakyrelu(self, node: Node) -> None:
+        alpha = node.attrs["alpha"] * 2.0 ** -node.attrs["alpha_frac"]
+        self.add("LeakyRelu", node.inputs[0], to=node.output, alpha=alpha)
+        self.units[node.output] = self.units[node.inputs[0]]
+
+    def _clip(self, node: Node) -> None:
+        unit = self.units[node.inputs[0]]
+        bounds = [
+            "" if bound is None else self.put(bound * 2.0 ** (unit - node.attrs["frac"]))
+            for bound in (node.attrs["low"], node.attrs["high"])
+        ]
+        self.add("Clip", node.inputs[0], *bounds, to=node.output)
+        self.units[node.output] = unit
+
+    def _concat(self, node: Node) -> None:
+        unit = max(self.units[i] for i in node.inputs)
+        parts = [self.data(i, unit) for i in node.inputs]
+        self.add("Concat", *parts, to=node.output, axis=node.attrs["axis"])
+        self.units[node.output] = unit
+
+
+def _clips_negative(node: Node) -> bool:
+    """Tell whether a Relu before `node` changes nothing, since a Quant clips at zero anyway."""
+    plain = node.op == "Quant" and not node.attrs.get("zero_point", 0)
+    return plain and node.attrs["spec"].low == 0
