@@ -42,8 +42,9 @@ class StageFailed(FastmlError):
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the choice closest to `name`, or an empty string."""
-    found = get_close_matches(name.lower(), list(choices), n=1, cutoff=0.6)
-    return f" Did you mean {found[0]!r}?" if found else ""
+    spelt = {choice.lower(): choice for choice in choices}
+    found = get_close_matches(name.lower(), list(spelt), n=1, cutoff=0.6)
+    return f" Did you mean {spelt[found[0]]!r}?" if found else ""
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> BadRequest:

@@ -176,3 +176,27 @@ def ladder(rungs: Sequence[tuple[str, int, int]], total: int) -> Figure:
     axis.spines[["top", "right"]].set_visible(False)
     axis.set(xlabel="samples compared with the trained network, code by code")
     return figure
+
+
+def zoo(models: Sequence[tuple[str, int, float, str]]) -> Figure:
+    """Draw published accuracy against the number of weights: (name, weights, %, data set)."""
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    markers = "os^Dv"
+    for place, dataset in enumerate(sorted({model[3] for model in models})):
+        chosen = [model for model in models if model[3] == dataset]
+        axis.scatter(
+            [model[1] for model in chosen],
+            [model[2] for model in chosen],
+            color=SERIES[place % len(SERIES)],
+            marker=markers[place % len(markers)],
+            label=dataset,
+        )
+    for name, weights, accuracy, _ in models:
+        axis.annotate(
+            name, (weights, accuracy), textcoords="offset points", xytext=(5, 4), fontsize=7
+        )
+    axis.set(xscale="log", xlabel="weights", ylabel="accuracy, % (published)")
+    axis.margins(0.25, 0.12)
+    axis.legend(fontsize=8)
+    return figure

@@ -23,6 +23,7 @@ SOURCES = (
     "keras",
     "qonnx",
     "reference",
+    "fast",
     "estimate",
     "csim",
     "rtlsim",
@@ -40,7 +41,10 @@ NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 
 @dataclass(frozen=True)
 class Record:
-    """One number of a run. `name` is dotted and lower case: ``cost.da4ml.lut``."""
+    """One number of a run. `name` is dotted and lower case: ``cost.da4ml.lut``.
+
+    `remark` is what a reader must know besides, such as that the model is not exact.
+    """
 
     name: str
     value: Value
@@ -50,6 +54,7 @@ class Record:
     model: str | None = None
     flow: str | None = None
     target: str | None = None
+    remark: str | None = None
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):

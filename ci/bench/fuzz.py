@@ -22,7 +22,7 @@ for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_TH
 from rich.console import Console
 from rich.table import Table
 
-from fastml_kit.tests import fuzzing, mutations
+from fastml_kit.tests import fuzzing, seedmodels
 
 
 def main() -> int:
@@ -35,9 +35,9 @@ def main() -> int:
     parser.add_argument("--show", metavar="NAME")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fastml-fuzz-") as folder:
-        seeds = mutations.seeds(Path(folder))
+        seeds = seedmodels.seeds(Path(folder))
         if data := os.environ.get("FASTML_DATA"):
-            seeds |= mutations.oracles(Path(data) / "oracles")
+            seeds |= seedmodels.oracles(Path(data) / "oracles")
         if options.show:
             path = Path(folder) / "model.onnx"
             path.write_bytes(fuzzing.make(seeds, options.show))
@@ -55,6 +55,9 @@ def main() -> int:
         slowest = max(one.seconds for one in outcomes if one.kind == kind)
         table.add_row(kind, f"{count:,}", f"{slowest:.2f}")
     Console().print(table)
+    for one in outcomes:
+        if one.kind.endswith("alone"):  # worth a look: the kit takes more than others do
+            print(f"{one.file}: {one.kind}: {one.detail}")
     offences = [one for one in outcomes if one.is_offence]
     for one in offences:
         print(f"{one.file}: {one.kind}: {one.detail}")

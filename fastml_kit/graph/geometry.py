@@ -146,8 +146,12 @@ def _multi_threshold(attributes: Mapping[str, Any], inputs: list[Any], values: l
     x, steps = inputs
     if len(x) < 2 or len(steps) != 2:
         return f"has data of shape {list(x)} and thresholds of shape {list(steps)}"
-    layout = attributes.get("data_layout", b"")
-    channels = x[-1] if layout.endswith(b"C") else x[1]
+    # Without a layout, qonnx goes by the rank, and of three axes takes the last for the channels.
+    guess = {2: "NC", 3: "NWC", 4: "NCHW"}.get(len(x), "NC" + "D" * (len(x) - 2))
+    layout = attributes.get("data_layout", b"").decode() or guess
+    if len(layout) != len(x) or "C" not in layout:
+        return f"has data_layout {layout!r} for data of shape {list(x)}"
+    channels = x[layout.index("C")]
     if steps[0] not in (1, channels):
         return f"has thresholds of shape {list(steps)} for {channels} channels"
     if values[1] is not None and np.any(np.diff(values[1], axis=1) < 0):
@@ -162,13 +166,28 @@ def _broadcasts(shape: Shape, onto: Shape) -> bool:
     return all(a in (1, b) for a, b in zip(reversed(shape), reversed(onto), strict=False))
 
 
+def _global_pool(attributes: Mapping[str, Any], inputs: list[Any], values: list[Any]) -> str:
+    if len(inputs[0]) < 3:
+        return f"has data of shape {list(inputs[0])}; batch, channels and an image are needed"
+    return ""
+
+
+def _reshape(attributes: Mapping[str, Any], inputs: list[Any], values: list[Any]) -> str:
+    if len(inputs[1]) != 1:
+        return f"has a target shape with {len(inputs[1])} axes; one is needed"
+    return ""
+
+
 CHECKERS = {
     ("", "AveragePool"): _pool,
     ("", "BatchNormalization"): _batch_norm,
     ("", "Conv"): _conv,
     ("", "ConvTranspose"): _conv_transpose,
     ("", "Gemm"): _gemm,
+    ("", "GlobalAveragePool"): _global_pool,
+    ("", "GlobalMaxPool"): _global_pool,
     ("", "MaxPool"): _pool,
+    ("", "Reshape"): _reshape,
     (QONNX, "BipolarQuant"): _quant,
     (QONNX, "FloatQuant"): _quant,
     (QONNX, "IntQuant"): _int_quant,

@@ -71,11 +71,22 @@ def import_graph(source: Path, target: Path, *, input_spec: FixedSpec | None = N
         UnsupportedModel: a part between two integer tensors has no exact form, by name; or the
             input is not quantized and no `input_spec` was given.
     """
-    proto = check.load(source)
+    core, head, tail, notes = split(check.load(source), input_spec)
+    write_whole(target, core.SerializeToString(deterministic=True))
+    return Imported(target, program.read(target), head, tail, notes)
+
+
+def split(
+    proto: Any, input_spec: FixedSpec | None = None
+) -> tuple[Any, HostPart | None, HostPart | None, tuple[str, ...]]:
+    """Return the core of a model from `check.load`, the host's two parts, and what was done.
+
+    Raises:
+        UnsupportedModel: as `import_graph`.
+    """
     walk = _Walk(proto, input_spec)
     core, tail = walk.run()
-    write_whole(target, core.SerializeToString(deterministic=True))
-    return Imported(target, program.read(target), walk.head, tail, tuple(walk.notes))
+    return core, walk.head, tail, tuple(walk.notes)
 
 
 class _Walk:

@@ -5,9 +5,9 @@ inside, ends the process. One at a time, the shapes before a node are known when
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastml_kit.errors import UnsupportedModel
@@ -37,6 +37,7 @@ def infer(model: Any) -> Any:
     shapes.check_input(single)
     shapes.set_batch(single)
     graph = single.graph
+    _drop_unread(graph, single.opset_import)
     walk = _Walk(single)
     kept = []
     for node in graph.node:
@@ -49,6 +50,11 @@ def infer(model: Any) -> Any:
     output = graph.output[0].name
     if output not in walk.data:
         raise UnsupportedModel(f"output {output!r} does not depend on the input")
+    if walk.shapes[output][:1] != (1,):
+        raise UnsupportedModel(
+            f"output {output!r} has shape {list(walk.shapes[output])} for one sample; its first "
+            "axis must be the batch"
+        )
     notes = [
         onnx.helper.make_value_info(name, walk.types[name])
         for node in kept
@@ -65,6 +71,18 @@ def infer(model: Any) -> Any:
     return single
 
 
+def _drop_unread(graph: Any, imports: Any) -> None:
+    """Take off optional outputs that nothing reads: the mask of a Dropout, for one."""
+    from onnx import defs
+
+    read = {name for node in graph.node for name in node.input} | {graph.output[0].name}
+    version = next((entry.version for entry in imports if entry.domain == ""), 0)
+    for node in graph.node:
+        least = 1 if node.domain else defs.get_schema(node.op_type, version, "").min_output
+        while len(node.output) > least and node.output[-1] not in read:
+            del node.output[-1]
+
+
 class _Walk:
     """What is known of a graph's tensors on the way through its nodes."""
 
@@ -73,7 +91,7 @@ class _Walk:
 
         self.model = model
         self.stored = arrays(model)
-        self.tensors = {t.name: t for t in model.graph.initializer if np.prod(t.dims) <= SMALL}
+        self.tensors = {t.name: t for t in model.graph.initializer if prod(t.dims) <= SMALL}
         self.types: dict[str, Any] = {
             tensor.name: helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
             for tensor in model.graph.initializer
@@ -97,19 +115,21 @@ class _Walk:
 
     def through(self, node: Any) -> None:
         """Check `node` and note the shapes of its outputs."""
-        geometry.check_node(node, self.shapes, self.stored)
         for part in stand_in(node, self.shapes):
+            geometry.check_node(part, self.shapes, self.stored)
             found = self._outputs(part)
             from_data = not self.data.isdisjoint(part.input)
             for name in filter(None, part.output):
                 where = f"output {name!r} of {label(node)}"
                 if name not in found:
                     raise UnsupportedModel(f"{where} has no shape before the graph runs")
-                most = shapes.MAX_ELEMENTS if from_data else shapes.MAX_WEIGHTS
-                shapes.check_type(where, found[name], most)
+                # Weights may be as large as the file, but no larger than what they are made of.
+                given = [] if from_data else [prod(self.shapes[i]) for i in part.input if i]
+                shapes.check_type(where, found[name], max(shapes.MAX_ELEMENTS, *given, 0))
                 self._know(name, found[name])
                 if from_data:
                     self.data.add(name)
+            shapes.check_windows(part, self.shapes)
 
     def check_claims(self) -> None:
         """Compare with what the file says about tensors inside and its output."""
@@ -142,6 +162,7 @@ class _Walk:
         from onnx.shape_inference import infer_node_outputs
 
         if node.domain:
+            _check_parameters(node, self.types)
             return {node.output[0]: self.types[node.input[0]]}
         imports = self.model.opset_import
         version = next(entry.version for entry in imports if entry.domain == "")
@@ -186,6 +207,24 @@ def _check_types(node: Any, schema: Any, inputs: Mapping[str, Any]) -> None:
             )
 
 
+def _check_parameters(node: Any, types: Mapping[str, Any]) -> None:
+    """Check that a quantizer of QONNX reads floats; its executor wraps around in small integers.
+
+    Some exporters write the width, and others the zero point, as a wide integer.
+    """
+    from onnx import TensorProto
+
+    floats = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    for place, name in enumerate(node.input):
+        number = types[name].tensor_type.elem_type
+        wide = place > 1 and number in (TensorProto.INT32, TensorProto.INT64)
+        if number not in floats and not wide:
+            raise UnsupportedModel(
+                f"{label(node)} reads {name!r} of type {TensorProto.DataType.Name(number)}; floats "
+                "are needed"
+            )
+
+
 def stand_in(node: Any, known: Mapping[str, tuple[int, ...]]) -> list[Any]:
     """Return `node`, or nodes of ONNX's own that change shapes as this one of QONNX's does."""
     from onnx import helper
@@ -202,10 +241,15 @@ def stand_in(node: Any, known: Mapping[str, tuple[int, ...]]) -> list[Any]:
     if not last:
         return [helper.make_node(operator, node.input, node.output, name=node.name, **attributes)]
     rank = len(known[node.input[0]])
-    x, y = f"{node.output[0]}/first", f"{node.output[0]}/last"
+    x, y, w = (f"{node.output[0]}/{end}" for end in ("first", "last", "weights"))
+    parameters = list(node.input[1:])
     first, back = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
+    before = [helper.make_node("Transpose", node.input[:1], [x], perm=first)]
+    if operator == "Conv":  # its weights have their channels last as well
+        before.append(helper.make_node("Transpose", node.input[1:2], [w], perm=first))
+        parameters[0] = w
     return [
-        helper.make_node("Transpose", node.input[:1], [x], perm=first),
-        helper.make_node(operator, [x, *node.input[1:]], [y], name=node.name, **attributes),
+        *before,
+        helper.make_node(operator, [x, *parameters], [y], name=node.name, **attributes),
         helper.make_node("Transpose", [y], node.output, perm=back),
     ]

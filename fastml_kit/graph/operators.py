@@ -14,7 +14,7 @@ from fastml_kit.graph.structure import ALIASES, CHANNELS_LAST, QONNX, STANDARD, 
 #: QONNX's operators and how many inputs each may have.
 QONNX_INPUTS = {
     "BipolarQuant": (2, 2),
-    "FloatQuant": (7, 7),
+    "FloatQuant": (6, 6),
     "IntQuant": (4, 4),
     "MultiThreshold": (2, 2),
     "Quant": (4, 4),

@@ -102,8 +102,11 @@ def _partial_sums(node: Node, program: Program, found: dict[str, Range]) -> floa
     size = Tensor(np.maximum(-x.low, x.high), x.frac)
     weight = program.constants[node.inputs[1]]
     positive = Tensor(np.abs(weight.codes), weight.frac)
-    plain = Node(node.op, node.name, node.inputs[:2], node.output, node.attrs)
-    sums = reference.OPERATIONS[node.op](plain, size, positive)
+    biases = [  # which an engine may begin its sum with
+        Tensor(np.abs(program.constants[name].codes), program.constants[name].frac)
+        for name in node.inputs[2:]
+    ]
+    sums = reference.OPERATIONS[node.op](node, size, positive, *biases)
     return float(sums.codes.max(initial=0))
 
 

@@ -1,13 +1,17 @@
 """Which shapes a tensor of a foreign model may have: known, positive, and small enough to hold."""
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph.structure import dynamic_inputs
+from fastml_kit.graph.structure import dynamic_inputs, label
 
-#: Elements that a tensor may have for one sample (a 4096 by 4096 image), and weights may have.
-MAX_ELEMENTS, MAX_WEIGHTS = 2**24, 2**28
+#: Elements that a tensor may have for one sample: a 4096 by 4096 image.
+MAX_ELEMENTS = 2**24
+#: Numbers that all windows of a convolution or a pool may hold together, for one sample: twice
+#: those of a 3 by 3 convolution of 64 channels on a 512 by 512 image.
+MAX_WINDOWS = 2**28
 MAX_RANK = 8
 
 
@@ -105,4 +109,25 @@ def _check(where: str, kind: Any, shape: tuple[int, ...], most: int) -> None:
         raise UnsupportedModel(
             f"{where} has shape {list(shape)}; sizes must be 1 or more, at most {MAX_RANK} axes "
             f"and {most:,} elements in all"
+        )
+
+
+def check_windows(node: Any, known: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that the windows of a Conv, ConvTranspose or pool are not too many or too large.
+
+    Raises:
+        UnsupportedModel: together they hold more than `MAX_WINDOWS` numbers.
+    """
+    if node.op_type in ("Conv", "ConvTranspose"):
+        kernel = known[node.input[1]][2:]
+    elif node.op_type in ("AveragePool", "MaxPool"):
+        kernel = next(tuple(one.ints) for one in node.attribute if one.name == "kernel_shape")
+    else:
+        return
+    channels, positions = known[node.input[0]][1], known[node.output[0]][2:]
+    total = channels * prod(positions) * prod(kernel)
+    if total > MAX_WINDOWS:
+        raise UnsupportedModel(
+            f"{label(node)} looks at {total:,} numbers for one sample; at most {MAX_WINDOWS:,}, "
+            "choose smaller images"
         )

@@ -70,12 +70,13 @@ def resolve(
 
     last, where = stretch.nodes[-1], label(stretch.nodes[-1])
     low, high = _by_channel(bound)
-    codes = np.arange(low.min(), high.max() + 1)
-    if codes.size * low.size > MAX_CASES or np.abs(codes).max() >= FLOAT32_SAFE // 2:
+    first, final = int(low.min()), int(high.max())
+    if (final - first + 1) * low.size > MAX_CASES or max(-first, final) >= FLOAT32_SAFE // 2:
         raise UnsupportedModel(
-            f"{where} ends a float stretch that {codes.size:,} codes in {low.size} channels can "
-            "reach, too many to look at each; quantize before it"
+            f"{where} ends a float stretch that {final - first + 1:,} codes in {low.size} channels "
+            "can reach, too many to look at each; quantize before it"
         )
+    codes = np.arange(first, final + 1)
     levels = _ask(stretch, codes, bound, low.size, constants, opset)
     grid = dyadic(np.unique(levels), f"what {where} gives")
     step = int(np.gcd.reduce(np.diff(grid.codes))) or 1
@@ -103,7 +104,7 @@ def resolve(
             out_scale=step * scale,
             out_bias=base * scale,
             out_dtype=_datatype(base, step, int(counts.max()), grid.frac),
-            data_layout="NC" if rank == 2 else "NCHW",
+            data_layout={2: "NC", 3: "NCW"}.get(rank, "NCHW"),
         )
     )
     return nodes, made

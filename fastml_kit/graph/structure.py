@@ -21,6 +21,8 @@ CHANNELS_LAST = "qonnx.custom_op.channels_last"
 #: Opset versions: onnxruntime promises nothing before 7; QONNX's has two.
 OLDEST_OPSET, QONNX_OPSETS = 7, (1, 2)
 OLDEST_IR = 3
+#: The largest size along one axis of a stored tensor.
+MAX_SIZE = 2**28
 
 
 def check_model(model: Any) -> None:
@@ -220,8 +222,10 @@ def check_layout(where: str, tensor: Any) -> None:
         )
     if tensor.HasField("segment"):
         raise UnsupportedModel(f"{where} is split into segments; store it whole")
-    if any(size < 0 for size in tensor.dims):
-        raise UnsupportedModel(f"{where} has shape {list(tensor.dims)}; sizes cannot be negative")
+    if not all(0 <= size <= MAX_SIZE for size in tensor.dims):
+        raise UnsupportedModel(
+            f"{where} has shape {list(tensor.dims)}; sizes must be 0 to {MAX_SIZE:,}"
+        )
     size = 1
     for dim in tensor.dims:
         size *= dim

@@ -1,8 +1,10 @@
 """What an ONNX file is, and how far up the ladder it can climb: a verdict, with reasons.
 
 `exact` models run as integers, and no float32 engine can round in them; in `integer` ones it
-might, so that equality there is measured instead of proved; `float` ones have parts with no exact
-integer form, and run in qonnx's executor or onnxruntime alone.
+might, so that equality there is measured instead of proved; `importable` ones become one of these
+in `graph.importing`, which leaves floats at the ends to the host and turns those inside into
+thresholds; `float` ones have parts with no exact integer form, and run in qonnx's executor or
+onnxruntime alone.
 """
 
 from collections.abc import Mapping
@@ -11,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph import check, program, ranges, shapes, structure
+from fastml_kit.graph import check, importing, program, ranges, shapes, structure
 from fastml_kit.graph.readers import READERS
 
-Level = Literal["exact", "integer", "float"]
+Level = Literal["exact", "integer", "importable", "float"]
 Dialect = Literal["qonnx", "qcdq", "qdq", "qop", "finn", "float"]
 
 #: Operators that compute on the integers themselves, as onnxruntime's quantized models do.
@@ -83,14 +85,25 @@ def examine(path: Path) -> Verdict:
 
 def judge(model: Any) -> tuple[Level, tuple[str, ...]]:
     """Return the level of a model that `check.load` returned, and what keeps it from a higher."""
+    if halves := _halves(model):
+        return "float", (f"{_some(halves)} are of fewer bits than float32, and round",)
     try:
         graph = program.of_model(model)
         rounding = ranges.rounding_nodes(graph)
     except UnsupportedModel as error:
-        return "float", (str(error), *_others(model, str(error)))
+        reasons = (str(error), *_others(model, str(error)))
+        return ("importable" if _importable(model) else "float"), reasons
     if rounding:
         return "integer", (f"{_some(rounding)} can need more than the 24 bits that float32 holds",)
     return "exact", ()
+
+
+def _importable(model: Any) -> bool:
+    try:
+        importing.split(model)
+    except UnsupportedModel:
+        return False
+    return True
 
 
 def dialect_of(model: Any) -> Dialect:
@@ -113,6 +126,15 @@ def dialect_of(model: Any) -> Dialect:
     return "float"
 
 
+def _halves(model: Any) -> list[str]:
+    """Return the tensors that hold fewer bits than integers of 24 need."""
+    from onnx import TensorProto
+
+    kinds = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    return [repr(value.name) for value in values if value.type.tensor_type.elem_type in kinds]
+
+
 def _others(model: Any, said: str) -> list[str]:
     """Return a sentence on the nodes without an integer form that `said` does not name yet."""
     strange = [
@@ -120,7 +142,7 @@ def _others(model: Any, said: str) -> list[str]:
         for node in model.graph.node
         if node.op_type not in READERS and repr(node.name or node.output[0]) not in said
     ]
-    return [f"{_some(strange)} have no integer form here"] if strange else []
+    return [f"these have no integer form either: {_some(strange)}"] if strange else []
 
 
 def _some(names: list[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastml_kit import models
-from fastml_kit.models.keras2 import keras, seed_everything
+from fastml_kit.models.keras2 import keras, seed_everything, tf
 from fastml_kit.tasks import TaskData
 
 BATCH = 32
@@ -57,18 +57,22 @@ def freeze(model: Any) -> None:
     """Replace every weight by its quantized value.
 
     QKeras quantizes on each call as ``w + (q(w) - w)``, whose two float sums can miss q(w) by an
-    ulp; where w is q(w) already, they cannot. Predictions are then sums of exact products.
+    ulp; where w is q(w) already, they cannot. Predictions are then sums of exact products. Layers
+    that fold a batch normalization quantize other values than their weights, and are left alone;
+    so are batch normalizations themselves.
     """
-    for layer in model.layers:
+    for layer in model.submodules:  # of nested models, too
         quantizers: list[Any] = getattr(layer, "get_quantizers", list)()
-        if layer.get_weights() and quantizers:
-            quantizers = quantizers[: len(layer.get_weights())]  # a layer may have no bias
-            layer.set_weights(
-                [
-                    weight if quantizer is None else np.asarray(quantizer(weight))
-                    for weight, quantizer in zip(layer.get_weights(), quantizers, strict=True)
-                ]
-            )
+        normalizes = hasattr(layer, "batchnorm") or hasattr(layer, "moving_mean")
+        if layer is model or normalizes or not quantizers or not layer.get_weights():
+            continue
+        quantizers = quantizers[: len(layer.get_weights())]  # a layer may have no bias
+        layer.set_weights(
+            [
+                weight if quantizer is None else np.asarray(quantizer(tf.constant(weight)))
+                for weight, quantizer in zip(layer.get_weights(), quantizers, strict=True)
+            ]
+        )
 
 
 def shaped(model: Any, x: NDArray[np.float32]) -> NDArray[np.float32]:

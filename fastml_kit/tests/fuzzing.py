@@ -78,8 +78,8 @@ def work(seeds: Mapping[str, bytes], pipe: Any) -> None:
     with tempfile.TemporaryDirectory(prefix="fastml-fuzz-") as folder:
         path = Path(folder) / "model.onnx"
         while (name := pipe.recv()) is not None:
-            path.write_bytes(make(seeds, name))
             try:
+                path.write_bytes(make(seeds, name))
                 pipe.send(judge(path))
             except BaseException as error:  # noqa: BLE001 - whatever else comes is the finding
                 last = traceback.extract_tb(error.__traceback__)[-1]

@@ -1,5 +1,8 @@
 """Foreign graphs: float stretches become thresholds, the ends go to the host."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,3 +133,44 @@ def test_what_resists_is_refused_by_name(tmp_path, rest, message):
     with pytest.raises(UnsupportedModel, match=message):
         importing.import_graph(source, tmp_path / "core.onnx")
     assert not (tmp_path / "core.onnx").exists()
+
+
+def data(name):
+    return Path(os.environ["FASTML_DATA"], name)
+
+
+@pytest.mark.needs_data
+def test_the_binary_mnist_network_of_the_zoo_runs_in_integers(tmp_path):
+    """TFC_1W1A: three batch normalizations become thresholds; no logit differs, nor any class."""
+    home = importing.import_graph(data("oracles/qonnx_zoo/TFC_1W1A.onnx"), tmp_path / "core.onnx")
+    assert sum("became thresholds" in note for note in home.notes) == 3
+    mnist = np.load(data("mnist/mnist_test_first5000.npz"))
+    images = (mnist["x"].astype(np.float32) / 255).reshape(-1, 1, 28, 28)
+    codes = reference.run(home.program, home.head(images))
+    assert np.array_equal(codes, fast.run(home.program, home.head(images)))
+    stored = np.load(data("oracles/qonnx_zoo/TFC_1W1A_qonnx_logits_first5000.npz"))
+    (logits,) = (stored[name] for name in stored.files if stored[name].shape == (5000, 10))
+    ours = home.tail(codes)
+    assert np.array_equal(ours.argmax(axis=1), logits.argmax(axis=1))
+    assert np.allclose(ours, logits, rtol=1e-6)
+    assert int((ours.argmax(axis=1) == mnist["y"]).sum()) == 4535  # 90.70 %
+
+
+@pytest.mark.needs_data
+def test_finns_own_example_gives_its_expected_output(tmp_path):
+    folder = data("oracles/finn_build_dataflow")
+    home = importing.import_graph(folder / "model.onnx", tmp_path / "core.onnx")
+    answers = home.tail(reference.run(home.program, home.head(np.load(folder / "input.npy"))))
+    assert np.array_equal(answers.ravel(), np.load(folder / "expected_output.npy").ravel())
+
+
+@pytest.mark.needs_data
+def test_the_jet_tagger_of_the_zoo_needs_only_a_format_for_its_input(tmp_path):
+    source = data("oracles/qonnx_zoo/qkeras_jettagging.onnx")
+    with pytest.raises(UnsupportedModel, match="the input is not quantized"):
+        importing.import_graph(source, tmp_path / "core.onnx")
+    home = importing.import_graph(source, tmp_path / "core.onnx", input_spec=FixedSpec(12, 2))
+    values = np.random.default_rng(0).integers(-2048, 2048, (2000, 16)) / 2**10
+    ours = home.tail(reference.run(home.program, home.head(values) if home.head else values))
+    assert home.tail.ops == ("Softmax",)
+    assert np.array_equal(ours, execute.run(source, values))

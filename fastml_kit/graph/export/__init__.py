@@ -14,6 +14,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fastml_kit.graph.export.exactness import prove
+from fastml_kit.graph.export.logits import logits_model
 from fastml_kit.graph.export.quantizers import quantizer_spec
 from fastml_kit.graph.export.site import Notes
 from fastml_kit.graph.export.walk import write
@@ -41,6 +43,7 @@ def export_model(model: Any, path: Path, *, exact: bool = True) -> Exported:
     """
     notes = Notes(exact)
     graph = write(model, notes)
+    prove(graph, model.name, notes)
     graph.metadata = {HOST: json.dumps(notes.host), INEXACT: json.dumps(notes.inexact)}
     graph.save(path, model.name)
     return Exported(path, tuple(notes.host), tuple(notes.inexact))
@@ -56,4 +59,11 @@ def channel_first(x: NDArray[Any]) -> NDArray[Any]:
     return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1)) if x.ndim > 2 else x
 
 
-__all__ = ["Exported", "channel_first", "export_model", "export_qonnx", "quantizer_spec"]
+__all__ = [
+    "Exported",
+    "channel_first",
+    "export_model",
+    "export_qonnx",
+    "logits_model",
+    "quantizer_spec",
+]

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.graph.export.site import Site
+from fastml_kit.graph.export.site import Array, Site, fraction_bits
 
 #: float32 holds integers of this many bits, and so do all engines that compute in it.
 FLOAT_BITS = 24
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Constants:
         """Return the weights times `factor`, which broadcasts against them; exactly."""
         if self.spec is None:
             return plain(self.values * factor)
-        if _powers_of_two(factor):
+        if powers_of_two(factor):
             return Constants(self.values * factor, self.scale * factor, self.spec, self.bipolar)
         return smallest_grid(self.values * factor, where)
 
@@ -79,21 +77,16 @@ def quantized(site: Site, part: str, weights: Any, quantizer: Any) -> Constants:
     if grid is None:
         return smallest_grid(values, where)
     scale, spec, bipolar = grid
-    if not _powers_of_two(scale):
+    if not powers_of_two(scale):
         site.inexact(
             f"{where} uses {type(quantizer).__name__} with alpha={_alpha(quantizer)!r}, whose "
             "scale is no power of two; use alpha=1 or alpha='auto_po2'"
         )
         return Constants(values, np.broadcast_to(scale, values.shape), spec, bipolar)
     codes = values / scale
-    allowed = np.abs(np.round(codes)) == 1 if bipolar else spec.on_grid(np.round(codes))
-    if not allowed.all() or (weights.ndim == 1 and scale.size > 1):
+    held = np.abs(codes) == 1 if bipolar else spec.on_grid(codes)
+    if not held.all() or (weights.ndim == 1 and scale.size > 1):
         return smallest_grid(values, where)
-    if not np.array_equal(codes, np.round(codes)):
-        site.inexact(
-            f"{where}: quantized values lie beside their grid, since QKeras computes "
-            "w + (q(w) - w) in float; freeze the weights (models.train.freeze) before you export"
-        )
     used = np.broadcast_to(np.any(values != 0, axis=_all_but(scale), keepdims=True), scale.shape)
     if not used.all():  # a channel of zeros has any scale; one far off would only cost bits
         scale = np.where(used, scale, scale[used].max(initial=0) or 1.0)
@@ -123,22 +116,6 @@ def smallest_grid(values: Any, where: str) -> Constants:
             "use quantized_bits with alpha=1 or 'auto_po2', or fewer powers of two"
         )
     return Constants(values, np.full_like(values, spec.step), spec)
-
-
-def fraction_bits(values: Array) -> int:
-    """Return the fewest bits below the binary point that hold all of `values` (may be < 0)."""
-    values = values[values != 0]
-    if not values.size:
-        return 0
-    mantissa, exponent = np.frexp(values)
-    whole = np.abs(mantissa * 2.0**53).astype(np.int64)
-    trailing = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
-    return int((53 - trailing - exponent).max())
-
-
-def is_power_of_two(value: float) -> bool:
-    """Tell whether `value` is 2**k for a whole k."""
-    return bool(value > 0 and np.frexp(value)[0] == 0.5)
 
 
 def refuse_noise(quantizer: Any, where: str) -> None:
@@ -195,7 +172,8 @@ def _alpha(quantizer: Any) -> Any:
     return alpha if alpha is None or isinstance(alpha, str) or np.ndim(alpha) == 0 else "an array"
 
 
-def _powers_of_two(scale: Array) -> bool:
+def powers_of_two(scale: Array) -> bool:
+    """Tell whether every element is 2**k for a whole k."""
     return bool((scale > 0).all() and (np.frexp(scale)[0] == 0.5).all())
 
 

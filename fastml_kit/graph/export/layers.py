@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph.export.constants import fraction_bits
 from fastml_kit.graph.export.linear import conv, dense, depthwise, separable, transposed
 from fastml_kit.graph.export.normalization import batch_norm, folded_conv
 from fastml_kit.graph.export.pooling import average_pool, global_pool, max_pool
@@ -20,7 +19,7 @@ from fastml_kit.graph.export.shaping import (
     up_sampling,
     zero_padding,
 )
-from fastml_kit.graph.export.site import Site, Value
+from fastml_kit.graph.export.site import Site, Value, fraction_bits
 
 
 def activation(site: Site, value: Value) -> Value:

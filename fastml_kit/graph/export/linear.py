@@ -4,15 +4,14 @@ A dense layer on an image or a sequence works on its last axis, the channels: in
 a convolution with a kernel of one.
 """
 
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph.export.constants import Array, Constants, quantized, smallest_grid
+from fastml_kit.graph.export.constants import Constants, quantized, smallest_grid
 from fastml_kit.graph.export.quantizers import activate
-from fastml_kit.graph.export.site import Shape, Site, Value, channel_first_shape
+from fastml_kit.graph.export.site import Array, Shape, Site, Value, channel_first_shape
 
 
 def dense(site: Site, value: Value) -> Value:
@@ -43,7 +42,7 @@ def depthwise(site: Site, value: Value) -> Value:
     """Write a QDepthwiseConv2D layer: one group a channel."""
     kernel, bias = parameters(site, "depthwise")
     group = value.shape[-1]
-    return activate(site, convolution(site, value, kernel.map(_by_channel), bias, group=group))
+    return activate(site, convolution(site, value, kernel.map(by_channel), bias, group=group))
 
 
 def separable(site: Site, value: Value) -> Value:
@@ -65,7 +64,7 @@ def separable(site: Site, value: Value) -> Value:
     steps[1], bias = _with_affine(site, steps[1], bias)
     point = steps[1].map(lambda w: np.moveaxis(w, (-1, -2), (0, 1)))
     middle = convolution(
-        site, value, steps[0].map(_by_channel), None, group=value.shape[-1], part="depthwise"
+        site, value, steps[0].map(by_channel), None, group=value.shape[-1], part="depthwise"
     )
     ones: dict[str, Any] = {"strides": 1, "padding": "valid", "dilation": 1}
     return activate(site, convolution(site, middle, point, bias, part="pointwise", **ones))
@@ -124,9 +123,11 @@ def _with_affine(
     """Fold the batch normalization behind the layer into its weights, if there is one."""
     if site.affine is None:
         return kernel, bias
-    factor, offset = site.affine
-    name = site.layer.name
-    moved = offset if bias is None else bias.values * factor + offset
+    affine, name = site.affine, site.layer.name
+    factor, moved = affine.factor, affine.offset
+    if bias is not None:
+        moved = moved + bias.values * factor
+    site.notes.detours[site.name] = affine.detour(0.0 if bias is None else bias.values)
     channels = factor
     if type(site.layer).__name__.startswith("QDepthwise"):
         channels = factor.reshape(kernel.values.shape[2:])
@@ -138,7 +139,7 @@ def _with_affine(
     )
 
 
-def _by_channel(kernel: Array) -> Array:
+def by_channel(kernel: Array) -> Array:
     """Return a depthwise kernel (*spatial, in, multiplier) as (in * multiplier, 1, *spatial)."""
     *spatial, channels, multiplier = kernel.shape
     return np.moveaxis(kernel, (-2, -1), (0, 1)).reshape(channels * multiplier, 1, *spatial)
@@ -168,7 +169,7 @@ def convolution(
         return tuple(getattr(layer, attribute, (1,) * rank)) if given is None else (given,) * rank
 
     steps, gaps = option(strides, "strides"), option(dilation, "dilation_rate")
-    padding = padding or getattr(layer, "padding", "valid")
+    padding = padding or str(getattr(layer, "padding", "valid"))
     pads = window_pads(padding, value.shape[:-1], size, steps, gaps)
     shape = tuple(
         (n + before + after - gap * (k - 1) - 1) // step + 1
@@ -216,8 +217,3 @@ def box(site: Site, value: Value, weight: float, size: Shape) -> Value:
     ones = np.full((channels, 1, *size), weight)
     kernel = smallest_grid(ones, f"{site.layer.name}'s factor")
     return convolution(site, value, kernel, None, group=channels, dilation=1)
-
-
-def pixels(shape: Shape) -> int:
-    """Return how many elements one channel has."""
-    return prod(shape[:-1])

@@ -11,36 +11,30 @@ from typing import Any
 import numpy as np
 
 from fastml_kit.graph.export.constants import (
-    Array,
-    fraction_bits,
     quantized,
     refuse_noise,
     smallest_grid,
 )
-from fastml_kit.graph.export.linear import _by_channel, convolution
+from fastml_kit.graph.export.linear import by_channel, convolution
 from fastml_kit.graph.export.quantizers import activate
-from fastml_kit.graph.export.site import Site, Value
+from fastml_kit.graph.export.site import Affine, Array, Site, Value, fraction_bits
 
 #: A factor of more bits than this is taken for a rounded real number.
 FACTOR_BITS = 16
 
 
-def factors(layer: Any) -> tuple[Array, Array] | None:
-    """Return factor and offset, one a channel, of a batch normalization; None if not exact."""
+def affine_of(layer: Any) -> Affine | None:
+    """Return what a batch normalization computes, by channel; None if that is not exact."""
     import tensorflow as tf
 
     gamma, beta, mean, variance = _statistics(layer)
-    inverse = tf.math.rsqrt(variance + layer.epsilon)
+    factor = tf.math.rsqrt(variance + layer.epsilon)
     if gamma is not None:
-        inverse = inverse * gamma
-    factor = np.asarray(inverse, dtype=np.float64)
-    center = np.asarray(mean, dtype=np.float64)
-    shift = np.zeros_like(center) if beta is None else np.asarray(beta, dtype=np.float64)
-    for values in (factor, center, shift):
-        if not _short(values):
-            return None
-    offset = shift - center * factor
-    return (factor, offset) if _short(offset) else None
+        factor = factor * gamma
+    beta = np.zeros(mean.shape) if beta is None else beta
+    affine = Affine(*(np.asarray(v, dtype=np.float64) for v in (factor, mean, beta)))
+    terms = (affine.factor, affine.center, affine.shift, affine.offset)
+    return affine if all(_short(term) for term in terms) else None
 
 
 def _short(values: Array) -> bool:
@@ -77,9 +71,9 @@ def batch_norm(site: Site, value: Value) -> Value:
     rank = len(value.shape)
     if axis not in ([rank], [-1]):
         site.inexact(f"{layer.name} normalizes along axis {axis}; the last one is supported")
-    pair = factors(layer)
+    affine = affine_of(layer)
     order = value.order() if rank == 1 else slice(None)
-    if pair is None:
+    if affine is None:
         site.inexact(
             f"{layer.name} multiplies by gamma / sqrt(variance + epsilon), which is no short "
             f"binary fraction with epsilon={layer.epsilon:g}; use QConv2DBatchnorm, or "
@@ -87,13 +81,14 @@ def batch_norm(site: Site, value: Value) -> Value:
         )
         return _float_batch_norm(site, value, order)
     column = (-1, *(1,) * (rank - 1))
-    factor, offset = (v[order].reshape(column) for v in pair)
+    factor, offset = (v[order].reshape(column) for v in (affine.factor, affine.offset))
     tensor = value.tensor
     if np.any(factor != 1):
         grid = smallest_grid(factor, f"{layer.name}'s factor")
         tensor = site.node("Mul", tensor, grid.write(site, "factor"), part="mul")
     grid = smallest_grid(offset, f"{layer.name}'s offset")
     tensor = site.node("Add", tensor, grid.write(site, "offset"), part="add")
+    site.notes.detours[tensor] = affine.detour(0.0)
     return Value(tensor, value.shape, value.parts)
 
 
@@ -131,7 +126,7 @@ def folded_conv(site: Site, value: Value) -> Value:
     weights = quantized(site, part, shaped * kernel, getattr(layer, f"{part}_quantizer_internal"))
     offset = quantized(site, "bias", folded_bias, layer.bias_quantizer_internal)
     if depthwise:
-        value = convolution(site, value, weights.map(_by_channel), offset, group=value.shape[-1])
+        value = convolution(site, value, weights.map(by_channel), offset, group=value.shape[-1])
     else:
         weights = weights.map(lambda w: w.transpose(3, 2, 0, 1))
         value = convolution(site, value, weights, offset)

@@ -11,7 +11,6 @@ from math import prod
 import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph.export.constants import FLOAT_BITS, fraction_bits
 from fastml_kit.graph.export.linear import box, window_pads
 from fastml_kit.graph.export.quantizers import activate
 from fastml_kit.graph.export.site import Shape, Site, Value, channel_first_shape
@@ -34,7 +33,8 @@ def average_pool(site: Site, value: Value) -> Value:
         )
     if getattr(layer, "average_quantizer", None):
         weight = _quantized_average(site, prod(size))
-        return activate(site, box(site, value, weight, size))
+        if weight * prod(size) != 1:
+            return activate(site, box(site, value, weight, size))
     value = _windows(site, value, "AveragePool", "valid")
     return activate(site, _divided(site, value, prod(size)))
 
@@ -44,8 +44,10 @@ def global_pool(site: Site, value: Value) -> Value:
     layer = site.layer
     kind = "GlobalMaxPool" if "Max" in type(layer).__name__ else "GlobalAveragePool"
     size = value.shape[:-1]
-    if getattr(layer, "average_quantizer", None):
-        pooled = box(site, value, _quantized_average(site, prod(size)), size)
+    quantized = getattr(layer, "average_quantizer", None)
+    weight = _quantized_average(site, prod(size)) if quantized else None
+    if weight is not None and weight * prod(size) != 1:
+        pooled = box(site, value, weight, size)
     else:
         shape = (value.shape[-1], *(1,) * len(size))
         if kind == "GlobalMaxPool":  # a MaxPool of the image's size says the same
@@ -64,11 +66,11 @@ def global_pool(site: Site, value: Value) -> Value:
         if kind == "GlobalAveragePool":
             pooled = _divided(site, pooled, prod(size))
     if not layer.keepdims:
-        divisor = site.notes.odd.pop(pooled.tensor, 1)
+        average = site.notes.odd.pop(pooled.tensor, None)
         shape = (value.shape[-1],)
         pooled = Value(site.node("Flatten", pooled, part="flat", shape=shape, axis=1), shape)
-        if divisor > 1:
-            site.notes.odd[pooled.tensor] = divisor
+        if average:
+            site.notes.odd[pooled.tensor] = average
     return activate(site, pooled)
 
 
@@ -87,33 +89,28 @@ def _windows(site: Site, value: Value, op: str, padding: str) -> Value:
 
 
 def _divided(site: Site, value: Value, count: int) -> Value:
-    """Note the odd part of the divisor, for the Quant that must follow."""
-    odd = count // (count & -count)
-    if odd > 1:
-        site.notes.odd[value.tensor] = odd
+    """Note a division that is not exact, for the Quant that must follow."""
+    if count & (count - 1):
+        site.notes.odd[value.tensor] = (
+            f"the average of {count} elements that {site.layer.name} makes"
+        )
     return value
 
 
 def _quantized_average(site: Site, count: int) -> float:
     """Return the quantized 1/count that QKeras multiplies sums with.
 
-    QKeras computes ``(sum / count) * count * weight`` in float, which is ``sum * weight`` if
-    the division and multiplication cancel for every sum: here that is tried.
+    QKeras computes ``(sum / count) * count * weight`` in float, and TensorFlow may multiply the
+    constants first: that is ``sum * weight`` only where the division is exact.
     """
     layer = site.layer
-    quantizer = layer.average_quantizer_internal
-    weight = float(np.asarray(quantizer(1.0 / count)))
-    sums = np.arange(2**18, dtype=np.float32)
-    if not np.array_equal(sums / np.float32(count) * np.float32(count), sums):
+    if count & (count - 1):
         site.inexact(
-            f"{layer.name} averages {count} elements, and QKeras's (sum / {count}) * {count} is "
-            "not the sum for all sums; use a window of another size, such as a power of two"
+            f"{layer.name} averages {count} elements with an average_quantizer, where QKeras's "
+            f"(sum / {count}) * {count} rounds; use a window of a power of two, or leave out the "
+            "average_quantizer and put a QActivation behind"
         )
-    if fraction_bits(np.array([weight])) > FLOAT_BITS:
-        site.inexact(
-            f"{layer.name}: its average_quantizer gives {weight}, no short binary fraction"
-        )
-    return weight
+    return float(np.asarray(layer.average_quantizer_internal(1.0 / count)))
 
 
 def _tuple(value: int | Shape) -> Shape:

@@ -11,9 +11,11 @@ import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.graph.export.constants import is_power_of_two, refuse_noise
+from fastml_kit.graph.export.constants import powers_of_two, refuse_noise
+from fastml_kit.graph.export.logits import HOST_FUNCTIONS
+from fastml_kit.graph.export.piecewise import clip, quantize, sigmoid, sigmoid_relu, sub, tanh
 from fastml_kit.graph.export.site import Site, Value
-from fastml_kit.graph.writer import QONNX_DOMAIN
+from fastml_kit.graph.writer import INPUT, QONNX_DOMAIN
 
 HINT = "use quantized_bits, quantized_relu, quantized_tanh or quantized_sigmoid"
 
@@ -76,8 +78,8 @@ def apply(site: Site, value: Value, activation: Any, part: str = "") -> Value:
     if name == "linear":
         return value
     if name == "relu":
-        return Value(site.node("Relu", value, part=_sub(part, "relu")), value.shape, value.parts)
-    if name in ("softmax", "sigmoid") and site.last:
+        return Value(site.node("Relu", value, part=sub(part, "relu")), value.shape, value.parts)
+    if name in HOST_FUNCTIONS and site.last:
         site.notes.host.append(f"{site.layer.name}: {name}")
         return value
     if name == "softmax":
@@ -85,10 +87,6 @@ def apply(site: Site, value: Value, activation: Any, part: str = "") -> Value:
             f"{where} is a softmax inside the model; only as the last layer can the host compute it"
         )
     raise UnsupportedModel(f"{where} is {name}, which no grid describes exactly; {HINT}")
-
-
-def _sub(part: str, name: str) -> str:
-    return f"{part}_{name}" if part else name
 
 
 def _bits(site: Site, value: Value, q: Any, part: str, where: str) -> str:
@@ -105,19 +103,17 @@ def _bits(site: Site, value: Value, q: Any, part: str, where: str) -> str:
         return _bipolar(site, value, float(alpha), part, where)
     narrow = bool(q.symmetric) and signed
     spec = FixedSpec(bits, int(q.integer) + signed, signed, narrow)
-    tensor = _quantize(site, value.tensor, spec, part)
+    tensor = quantize(site, value.tensor, spec, part)
     return tensor if float(alpha) == 1.0 else _times(site, tensor, float(alpha), part, where)
 
 
 def _times(site: Site, tensor: str, alpha: float, part: str, where: str) -> str:
-    if not is_power_of_two(abs(alpha)):
+    if not powers_of_two(np.abs(alpha)):
         site.inexact(f"{where} has alpha={alpha:g}, which is no power of two; use alpha=1")
-    factor = site.constant(_sub(part, "alpha"), alpha)
-    return site.node("Mul", tensor, factor, part=_sub(part, "scaled"))
-
-
-def _quantize(site: Site, tensor: str, spec: FixedSpec, part: str, rounding: str = "ROUND") -> str:
-    return site.out.quantize(site.part(part), spec, source=tensor, rounding=rounding)
+    else:
+        site.notes.shrunk[tensor] = -round(np.log2(abs(alpha)))
+    factor = site.constant(sub(part, "alpha"), alpha)
+    return site.node("Mul", tensor, factor, part=sub(part, "scaled"))
 
 
 def _relu(site: Site, value: Value, q: Any, part: str, where: str) -> str:
@@ -134,7 +130,7 @@ def _relu(site: Site, value: Value, q: Any, part: str, where: str) -> str:
         )
     high = min(top, float(bound)) if bound else top
     if q.use_sigmoid:
-        return _sigmoid_relu(site, value, q, part, where)
+        return sigmoid_relu(site, value, q, part, where)
     tensor, low = value.tensor, 0.0
     if slope:
         low = -slope * 2.0**integer
@@ -144,81 +140,13 @@ def _relu(site: Site, value: Value, q: Any, part: str, where: str) -> str:
                 f"{bits} bits have {2**count} positive ones; use more bits"
             )
         if slope != 1:
-            tensor = site.node("LeakyRelu", tensor, part=_sub(part, "slope"), alpha=slope)
-    elif tensor not in site.notes.odd:  # an unsigned Quant is a ReLU by itself
-        tensor = site.node("Relu", tensor, part=_sub(part, "relu"))
+            tensor = site.node("LeakyRelu", tensor, part=sub(part, "slope"), alpha=slope)
+    elif tensor != INPUT and tensor not in site.notes.odd:  # both need a Quant to read them
+        tensor = site.node("Relu", tensor, part=sub(part, "relu"))
     spec = FixedSpec.spanning(round(low / step), round(top / step), count - integer)
-    if high < top or (slope and low != spec.low * step):
-        bounds = [site.constant(_sub(part, n), v) for n, v in (("low", low), ("high", high))]
-        tensor = site.node("Clip", tensor, *bounds, part=_sub(part, "clip"))
-    return _quantize(site, tensor, spec, part)
-
-
-def _slope(where: str) -> float:
-    """Return the slope of QKeras's sigmoid in the middle: it is a setting of the library."""
-    from qkeras import quantizers
-
-    slopes = {"hard_sigmoid": 0.5, "smooth_sigmoid": 0.1875}
-    name = getattr(quantizers._sigmoid, "__name__", "")
-    if name not in slopes:
-        raise UnsupportedModel(
-            f"{where} uses the real sigmoid, which no grid describes exactly; "
-            "call qkeras.quantizers.set_internal_sigmoid('hard')"
-        )
-    return slopes[name]
-
-
-def _line(site: Site, tensor: str, slope: float, offset: float, part: str) -> str:
-    """Write ``slope * x + offset``."""
-    factor = site.constant(_sub(part, "slope"), slope)
-    tensor = site.node("Mul", tensor, factor, part=_sub(part, "line"))
-    return site.node(
-        "Add", tensor, site.constant(_sub(part, "offset"), offset), part=_sub(part, "shifted")
-    )
-
-
-def _clip(site: Site, tensor: str, low: float, high: float, part: str) -> str:
-    bounds = [site.constant(_sub(part, n), v) for n, v in (("low", low), ("high", high))]
-    return site.node("Clip", tensor, *bounds, part=_sub(part, "clip"))
-
-
-def _sigmoid_relu(site: Site, value: Value, q: Any, part: str, where: str) -> str:
-    if float(q.negative_slope) or (q.relu_upper_bound and not q.is_quantized_clip):
-        raise UnsupportedModel(
-            f"{where} uses quantized_relu with use_sigmoid and a slope or bound; use one of them"
-        )
-    bits, integer = int(q.bits), int(q.integer)
-    # A sigmoid on a grid of `bits` bits, doubled and moved down by one, in units of 2**integer.
-    tensor = _line(site, value.tensor, _slope(where) * 2.0**-integer, 0.5, part)
-    tensor = _clip(site, tensor, 0.0, 1.0, _sub(part, "unit"))
-    tensor = _quantize(site, tensor, FixedSpec(bits + 1, 1, signed=False), _sub(part, "sigmoid"))
-    tensor = _line(site, tensor, 2.0 ** (integer + 1), -(2.0**integer), _sub(part, "back"))
-    return _clip(site, tensor, 0.0, 2.0**integer - 2.0 ** (integer - bits), part)
-
-
-def _sigmoid(site: Site, value: Value, q: Any, part: str, where: str) -> str:
-    if q.use_real_sigmoid:
-        raise UnsupportedModel(
-            f"{where} uses the real sigmoid, which no grid describes exactly; "
-            "use use_real_sigmoid=False"
-        )
-    bits = int(q.bits)
-    tensor = _line(site, value.tensor, _slope(where), 0.5, part)
-    if q.symmetric:
-        tensor = _clip(site, tensor, 2.0**-bits, 1 - 2.0**-bits, part)
-    return _quantize(site, tensor, FixedSpec(bits, 0, signed=False), part)
-
-
-def _tanh(site: Site, value: Value, q: Any, part: str, where: str) -> str:
-    if q.use_real_tanh:
-        raise UnsupportedModel(
-            f"{where} uses the real tanh, which no grid describes exactly; use use_real_tanh=False"
-        )
-    if (bits := int(q.bits)) < 2:
-        raise UnsupportedModel(f"{where} has one bit, for -1 and 0 only; use two or more, or binary")
-    tensor = _line(site, value.tensor, _slope(where), 0.5, part)
-    tensor = _line(site, tensor, 2.0, -1.0, _sub(part, "tanh"))
-    return _quantize(site, tensor, FixedSpec(bits, 1, narrow=bool(q.symmetric)), part)
+    if (low, high) != (spec.low * step, spec.high * step):
+        tensor = clip(site, tensor, low, high, part)
+    return quantize(site, tensor, spec, part)
 
 
 def _scale_of(q: Any, where: str) -> float:
@@ -232,7 +160,7 @@ def _scale_of(q: Any, where: str) -> float:
 
 
 def _bipolar(site: Site, value: Value, alpha: float, part: str, where: str) -> str:
-    if not is_power_of_two(alpha):
+    if not powers_of_two(np.asarray(alpha)):
         site.inexact(f"{where} has alpha={alpha:g}, which is no power of two; use alpha=1")
     site.refuse_odd(value.tensor)
     return site.out.bipolar(site.part(part), value.tensor, alpha)
@@ -267,9 +195,9 @@ def _steps(
     where: str,
 ) -> str:
     """Write ``base + step * (how many thresholds x has reached)``."""
-    if not is_power_of_two(step):
+    if not powers_of_two(np.asarray(step)):
         site.inexact(f"{where} has alpha={step:g}, which is no power of two; use alpha=1")
-    name = site.constant(_sub(part, "thresholds"), np.array([thresholds]))
+    name = site.constant(sub(part, "thresholds"), np.array([thresholds]))
     return site.node(
         "MultiThreshold",
         value,
@@ -297,8 +225,8 @@ QUANTIZERS: dict[str, Callable[[Site, Value, Any, str, str], str]] = {
     "quantized_po2": _none,
     "quantized_relu": _relu,
     "quantized_relu_po2": _none,
-    "quantized_sigmoid": _sigmoid,
-    "quantized_tanh": _tanh,
+    "quantized_sigmoid": sigmoid,
+    "quantized_tanh": tanh,
     "quantized_ulaw": _none,
     "stochastic_binary": _binary,
     "stochastic_ternary": _ternary,

@@ -10,12 +10,13 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.graph.writer import Writer
 
 Shape = tuple[int, ...]
+Array = NDArray[np.float64]
 
 
 def channel_first_shape(shape: Shape) -> Shape:
@@ -45,6 +46,42 @@ class Value:
         return np.concatenate(places).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class Affine:
+    """What a batch normalization computes: ``(x - center) * factor + shift``, by channel."""
+
+    factor: Array
+    center: Array
+    shift: Array
+
+    @property
+    def offset(self) -> Array:
+        """What is added to ``x * factor``."""
+        return self.shift - self.center * self.factor
+
+    def detour(self, bias: ArrayLike) -> tuple[int, float]:
+        """Return what Keras adds up for itself: fractional bits, and the sum of absolute values.
+
+        `bias` is what the layer before the normalization adds.
+        """
+        terms = [np.asarray(bias) * self.factor, self.center * self.factor, self.shift]
+        return (
+            max(fraction_bits(term) for term in terms),
+            float(sum(np.abs(term).max(initial=0) for term in terms)),
+        )
+
+
+def fraction_bits(values: Array) -> int:
+    """Return the fewest bits below the binary point that hold all of `values` (may be < 0)."""
+    values = values[values != 0]
+    if not values.size:
+        return 0
+    mantissa, exponent = np.frexp(values)
+    whole = np.abs(mantissa * 2.0**53).astype(np.int64)
+    trailing = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
+    return int((53 - trailing - exponent).max())
+
+
 @dataclass
 class Notes:
     """What the exporter may do, and what it has done that a reader of the file must know."""
@@ -52,9 +89,14 @@ class Notes:
     exact: bool
     host: list[str] = field(default_factory=list)  # layers that the host has to compute
     inexact: list[str] = field(default_factory=list)  # where the graph may differ from Keras
-    #: Averages over a number that is no power of two: by tensor, that number's odd factor. Only
-    #: a Quant can read them, whose rounding makes them integers again.
-    odd: dict[str, int] = field(default_factory=dict)
+    #: Averages over a number that is no power of two: by tensor, what they are. Only a Quant can
+    #: read them, whose rounding makes them integers again.
+    odd: dict[str, str] = field(default_factory=dict)
+    #: By Quant, the binary places that a multiplication by alpha moves its result down.
+    shrunk: dict[str, int] = field(default_factory=dict)
+    #: By tensor, what Keras adds up on the way to it and the graph does not: fractional bits and
+    #: the sum of absolute values.
+    detours: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,8 +109,8 @@ class Site:
     notes: Notes
     shape: Shape  # of the layer's output as Keras has it, without batch
     last: bool  # the layer's output is the model's
-    #: Per output channel, the factor and offset of a batch normalization that was folded in.
-    affine: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    #: A batch normalization that is folded into the layer.
+    affine: Affine | None = None
 
     def inexact(self, sentence: str) -> None:
         """Note that what follows is not exact.
@@ -97,8 +139,8 @@ class Site:
         """
         if tensor in self.notes.odd:
             self.inexact(
-                f"{self.layer.name} reads an average over a multiple of {self.notes.odd[tensor]} "
-                "elements, which has no exact binary fraction; put a QActivation behind the pooling"
+                f"{self.layer.name} reads {self.notes.odd[tensor]}, which has no exact binary "
+                "fraction; put a QActivation between"
             )
 
     def part(self, part: str) -> str:

@@ -12,10 +12,19 @@ from typing import Any
 import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
+from fastml_kit.graph.export.constants import powers_of_two
 from fastml_kit.graph.export.layers import LAYERS, WITH_WEIGHTS
-from fastml_kit.graph.export.normalization import factors
+from fastml_kit.graph.export.normalization import affine_of
 from fastml_kit.graph.export.shaping import vector_in_keras_order
-from fastml_kit.graph.export.site import Notes, Shape, Site, Value, channel_first_shape, unsupported
+from fastml_kit.graph.export.site import (
+    Affine,
+    Notes,
+    Shape,
+    Site,
+    Value,
+    channel_first_shape,
+    unsupported,
+)
 from fastml_kit.graph.writer import INPUT, Writer
 
 
@@ -27,7 +36,9 @@ class Walk:
     notes: Notes
     uses: Counter[str] = field(default_factory=Counter)
 
-    def site(self, layer: Any, prefix: str, shape: Shape, last: bool, affine: Any) -> Site:
+    def site(
+        self, layer: Any, prefix: str, shape: Shape, last: bool, affine: Affine | None
+    ) -> Site:
         """Return where `layer` is written, under a name of its own."""
         name = prefix + layer.name
         self.uses[name] += 1
@@ -62,8 +73,12 @@ def write(model: Any, notes: Notes) -> Writer:
     out = Writer(shape=channel_first_shape(shape))
     walk = Walk(out, notes)
     (value,) = nodes(model, [Value(INPUT, shape)], walk, "", last=True)
+    if value.tensor in notes.odd:
+        raise UnsupportedModel(
+            f"the model ends in {notes.odd[value.tensor]}, which has no exact binary fraction; "
+            "put a QActivation behind it"
+        )
     end = walk.site(model, "", value.shape, last=True, affine=None)
-    end.refuse_odd(value.tensor)
     value = vector_in_keras_order(end, value)
     if value.tensor == INPUT:
         raise UnsupportedModel("the model changes nothing; nothing is left to export")
@@ -97,7 +112,7 @@ def nodes(
 
 
 def _layer(
-    node: Any, sources: Sequence[Value], walk: Walk, prefix: str, last: bool, affine: Any
+    node: Any, sources: Sequence[Value], walk: Walk, prefix: str, last: bool, affine: Affine | None
 ) -> Value:
     layer = node.layer
     kind = type(layer).__name__
@@ -108,7 +123,11 @@ def _layer(
     shape = tuple(node.output_shapes[1:])
     if None in shape or len(shape) > 3:
         raise UnsupportedModel(f"{layer.name} has the output shape {shape}; up to 3 fixed axes")
-    return LAYERS[kind](walk.site(layer, prefix, shape, last, affine), *sources)
+    site = walk.site(layer, prefix, shape, last, affine)
+    value = LAYERS[kind](site, *sources)
+    if site.name in walk.notes.detours:
+        walk.notes.detours[value.tensor] = walk.notes.detours.pop(site.name)
+    return value
 
 
 def _sorted(model: Any) -> list[Any]:
@@ -117,10 +136,12 @@ def _sorted(model: Any) -> list[Any]:
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
 
 
-def _foldable(order: Sequence[Any], ends: Sequence[str]) -> Iterator[tuple[int, tuple[int, Any]]]:
+def _foldable(
+    order: Sequence[Any], ends: Sequence[str]
+) -> Iterator[tuple[int, tuple[int, Affine]]]:
     """Find batch normalizations that fold exactly into the layer before them.
 
-    Yields that layer's node and, for it, the normalization's node, factor and offset. Folding
+    Yields that layer's node and, for it, the normalization's node and what it computes. Folding
     shifts weights by powers of two; other factors would make them wider.
     """
     readers: dict[str, list[Any]] = {}
@@ -139,6 +160,6 @@ def _foldable(order: Sequence[Any], ends: Sequence[str]) -> Iterator[tuple[int, 
         ):
             continue
         axis = [a % len(node.output_shapes) for a in np.atleast_1d(norm.axis)]
-        pair = factors(norm) if axis == [len(node.output_shapes) - 1] else None
-        if pair and (pair[0] > 0).all() and (np.frexp(pair[0])[0] == 0.5).all():
-            yield id(node), (id(after[0]), pair)
+        affine = affine_of(norm) if axis == [len(node.output_shapes) - 1] else None
+        if affine and powers_of_two(affine.factor):
+            yield id(node), (id(after[0]), affine)

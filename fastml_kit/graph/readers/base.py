@@ -95,6 +95,10 @@ def dyadic(values: Any, where: str) -> Constant:
     raise UnsupportedModel(f"{where} is not quantized; pass it through a Quant")
 
 
+#: Fractional bits of a scale, either way: codes of such different scales cannot meet in 64 bits.
+MAX_FRAC = 48
+
+
 def frac_of(scale: float, where: str) -> int:
     """Return `f` such that ``scale == 2**-f``.
 
@@ -106,6 +110,10 @@ def frac_of(scale: float, where: str) -> int:
         raise UnsupportedModel(
             f"{where} has scale {scale:g}, which is no power of two; "
             "train with alpha=1 or alpha='auto_po2'"
+        )
+    if abs(1 - exponent) > MAX_FRAC:
+        raise UnsupportedModel(
+            f"{where} has scale {scale:g}; 2**-{MAX_FRAC} to 2**{MAX_FRAC} are read"
         )
     return 1 - exponent
 

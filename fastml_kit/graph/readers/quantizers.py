@@ -77,8 +77,9 @@ def multi_threshold(reading: Reading, node: Any) -> None:
     where, attrs = label(node), attributes(node)
     thresholds = np.asarray(reading.raw(node.input[1], where), dtype=np.float64)
     rank = len(reading.shapes[node.output[0]])
-    layout = attrs.get("data_layout", "") or "NCHW"
-    if layout not in ("NC", "NCW", "NCHW") and rank > 2:
+    # Where the file names no layout, qonnx takes three axes for channels last.
+    layout = attrs.get("data_layout", "") or {2: "NC", 3: "NWC", 4: "NCHW"}.get(rank, "?")
+    if layout not in ("NC", "NCW", "NCHW") and thresholds.shape[:1] != (1,):
         raise UnsupportedModel(f"{where} has data_layout {layout}; channel first is read")
     if thresholds.ndim != 2 or np.isnan(thresholds).any():
         raise UnsupportedModel(f"{where} needs thresholds of shape (channels or 1, n), no NaN")

@@ -1,0 +1,231 @@
+"""QONNX to QCDQ: every Quant becomes QuantizeLinear, Clip and DequantizeLinear.
+
+The rewriting is qonnx's own. Around it stand what it leaves open: the opset is converted, not only
+set; parameters that it would misread (zero points and scales of odd shapes, other spellings) are
+written as it reads them; unsigned narrow Quants of 8 bits get the Clip that it forgets; and what
+stays a Quant, so that plain onnxruntime could not run the file, is refused unless asked for.
+
+onnxruntime's optimizer, as it is by default, changes the numbers of some QCDQ graphs: it merges a
+quantizer into the next, and fuses products into kernels which, on x86 processors without VNNI, add
+up pairs of uint8 times int8 in 16 bits that saturate. It does neither where data has a Clip, which
+here it always has, be it that of all 8 bits, and where weights that could saturate are int32.
+
+Biases of more than 8 bits are constants, so nothing need quantize them at run time: they are int32
+initializers, a Clip that says their width, and a DequantizeLinear.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastml_kit.errors import UnsupportedModel
+from fastml_kit.files import write_whole
+from fastml_kit.graph import check, shapes, verdict
+from fastml_kit.graph.formats.conversion import Conversion, Step, require_all
+from fastml_kit.graph.formats.legality import Quantizer, examine
+from fastml_kit.graph.readers.base import label
+
+#: Clip between integers came with opset 12, scales along an axis with 13.
+OPSET = 13
+#: Two products of uint8 and a weight up to here stay within 16 bits: 2 * 255 * 64.
+PAIR_SAFE = 64
+FIX = "use Quant nodes of 2 to 8 bits that round half to even, or keep these with strict=False"
+
+
+def to_qcdq(path: Path, target: Path, *, strict: bool = True) -> Conversion:
+    """Write the QONNX file `path` to `target` in QCDQ, with the same values.
+
+    With ``strict=False`` nodes that QCDQ cannot carry stay as they are, and are named in the result
+    with the reason.
+
+    Raises:
+        RunError: `path` is missing or no ONNX file.
+        UnsupportedModel: a node cannot be carried (widths over 8 bits but for constants, one bit,
+            zero points, roundings other than half to even), or there is none to convert.
+    """
+    from onnx import numpy_helper
+
+    proto = check.load(path)
+    source = verdict.dialect_of(proto)
+    model = _raised(proto)
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    known = shapes.known(proto)
+    found = {
+        node.output[0]: (label(node), examine(node, constants, known))
+        for node in model.graph.node
+        if node.domain
+    }
+    stayed = [Step(name, one) for name, one in found.values() if isinstance(one, str)]
+    if strict:
+        require_all(stayed, "qcdq", FIX)
+    legal = {out: one for out, (_, one) in found.items() if isinstance(one, Quantizer)}
+    if not legal:
+        raise UnsupportedModel(f"{path.name} has no Quant node that QCDQ can carry")
+    bytes_in = any(
+        one.codes is None and one.spec.width == 8 and not one.spec.signed for one in legal.values()
+    )
+    stored = {out for out, one in legal.items() if _is_stored(one, bytes_in)}
+    for out, one in legal.items():
+        _store(model.graph, one) if out in stored else _spell_out(model.graph, one)
+    names = {out: one.node.name or out for out, one in legal.items()}
+    model = _rewritten(model)
+    for out, one in legal.items():
+        if out not in stored:
+            _finish(model.graph, out, one, names[out])
+    _save(model, target, alone=not stayed)
+    return Conversion(
+        path=target,
+        source=source,
+        target="qcdq",
+        converted=tuple(
+            Step(name, _said(one, out in stored))
+            for out, (name, one) in found.items()
+            if isinstance(one, Quantizer)
+        ),
+        stayed=tuple(stayed),
+        standalone=not stayed,
+    )
+
+
+def _raised(model: Any) -> Any:
+    """Return the model in an opset that has what QCDQ needs."""
+    from onnx import version_converter
+
+    version = next(entry.version for entry in model.opset_import if entry.domain == "")
+    if version >= OPSET:
+        return model
+    with check.refusing(f"onnx cannot convert it from opset {version} to {OPSET}"):
+        return version_converter.convert_version(model, OPSET)
+
+
+def _is_stored(one: Quantizer, bytes_in: bool) -> bool:
+    """Tell whether a constant is to be stored as int32: too wide, or unsafe beside uint8 data."""
+    if one.codes is None:
+        return False
+    unsafe = one.spec.signed and np.abs(one.codes).max(initial=0) > PAIR_SAFE
+    return one.spec.width > 8 or bool(bytes_in and one.codes.ndim > 1 and unsafe)
+
+
+def _store(graph: Any, one: Quantizer) -> None:
+    """Replace the Quant of a constant by its codes, a Clip to its width, and DequantizeLinear."""
+    from onnx import helper
+
+    node, at = one.node, list(graph.node).index(one.node)
+    out, name = node.output[0], node.name or node.output[0]
+    codes = _put(graph, f"{out}/codes", one.codes)
+    ends = [
+        _put(graph, f"{out}/low", np.int32(one.spec.low)),
+        _put(graph, f"{out}/high", np.int32(one.spec.high)),
+    ]
+    scale = _put(graph, f"{out}/scale", one.scale.ravel() if one.scale.ndim else one.scale)
+    axis = {} if one.axis is None else {"axis": one.axis}
+    clipped = f"{out}/clipped"
+    made = [
+        helper.make_node("Clip", [codes, *ends], [clipped], name=f"{name}/Clip"),
+        helper.make_node("DequantizeLinear", [clipped, scale], [out], name=name, **axis),
+    ]
+    del graph.node[at]
+    for number, new in enumerate(made):
+        graph.node.insert(at + number, new)
+
+
+def _spell_out(graph: Any, one: Quantizer) -> None:
+    """Write a Quant's parameters as qonnx's rewriting reads them, under names of its own."""
+    from onnx import helper
+
+    node, out = one.node, one.node.output[0]
+    node.op_type = "Quant"
+    node.input[1] = _put(graph, f"{out}/scale", one.scale)
+    node.input[2] = _put(graph, f"{out}/zero_point", np.float32(0))
+    node.input[3] = _put(graph, f"{out}/bits", np.float32(one.spec.width))
+    del node.attribute[:]
+    node.attribute.extend(
+        helper.make_attribute(key, value)
+        for key, value in (
+            ("narrow", int(one.spec.narrow)),
+            ("rounding_mode", "ROUND"),
+            ("signed", int(one.spec.signed)),
+        )
+    )
+
+
+def _rewritten(model: Any) -> Any:
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.transformation.qonnx_to_qcdq import QuantToQCDQ
+
+    with warnings.catch_warnings(), check.refusing("qonnx cannot convert it to QCDQ"):
+        warnings.simplefilter("ignore")
+        return ModelWrapper(model).transform(QuantToQCDQ()).model
+
+
+def _finish(graph: Any, out: str, one: Quantizer, name: str) -> None:
+    """Name the chain that makes `out` after its Quant, and add the Clip that it lacks."""
+    from onnx import helper
+
+    makers = {output: node for node in graph.node for output in node.output}
+    last = makers[out]
+    if last.op_type != "DequantizeLinear":
+        raise UnsupportedModel(f"{label(one.node)} was left as it is by qonnx {last.op_type}")
+    before = makers[last.input[0]]
+    last.name = f"{name}/DequantizeLinear"
+    if before.op_type == "Clip":
+        before.name = f"{name}/Clip"
+        makers[before.input[0]].name = name
+        return
+    before.name = name
+    if one.codes is not None and not one.spec.narrow:
+        return  # a constant of all 8 bits
+    kind = np.int8 if one.spec.signed else np.uint8
+    ends = [
+        _put(graph, f"{out}/{end}", np.array(value, kind))
+        for end, value in (("low", one.spec.low), ("high", one.spec.high))
+    ]
+    at = list(graph.node).index(last)
+    last.input[0] = f"{out}/clipped"
+    clip = helper.make_node(
+        "Clip", [before.output[0], *ends], [f"{out}/clipped"], name=f"{name}/Clip"
+    )
+    graph.node.insert(at, clip)
+
+
+def _put(graph: Any, name: str, values: Any) -> str:
+    from onnx import numpy_helper
+
+    graph.initializer.append(
+        numpy_helper.from_array(np.ascontiguousarray(values).reshape(np.shape(values)), name)
+    )
+    return name
+
+
+def _said(one: Quantizer, stored: bool) -> str:
+    if stored:
+        return f"int32 codes, Clip to {one.spec.low}..{one.spec.high}, DequantizeLinear"
+    kind = "int8" if one.spec.signed else "uint8"
+    if one.codes is not None and one.spec.width == 8 and not one.spec.narrow:
+        return f"QuantizeLinear to {kind}, DequantizeLinear"
+    return f"QuantizeLinear to {kind}, Clip to {one.spec.low}..{one.spec.high}, DequantizeLinear"
+
+
+def _save(model: Any, target: Path, *, alone: bool) -> None:
+    """Drop what nothing uses, check the model, and write it."""
+    import onnx
+    import onnxruntime
+
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    domains = {node.domain for node in model.graph.node} | {""}
+    imports = [entry for entry in model.opset_import if entry.domain in domains]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
+    content = model.SerializeToString(deterministic=True)
+    with check.refusing("the converted graph does not load"):
+        onnx.checker.check_model(model)
+        if alone:
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4
+            onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    write_whole(target, content)

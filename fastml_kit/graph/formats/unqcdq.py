@@ -1,0 +1,244 @@
+"""QCDQ back to QONNX: every chain that ends in a DequantizeLinear becomes one Quant.
+
+A chain is QuantizeLinear, perhaps a Clip, and DequantizeLinear; a constant may also be stored as
+integers, with a Clip or without. The range that its Clip and its type leave must be that of a
+width, signed or not, narrow or not; otherwise the chain has no Quant that means the same.
+
+qonnx's own `QCDQToQuant` guesses where this refuses: a Clip to 0..14 becomes 4 bits, of which 15
+is a code, a Clip of int8 to 0..7 three signed bits, and two quantizers of one tensor share the
+width of the later one.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastml_kit.errors import UnsupportedModel
+from fastml_kit.files import write_whole
+from fastml_kit.fixedpoint import FixedSpec
+from fastml_kit.graph import check, shapes, verdict
+from fastml_kit.graph.formats.conversion import Conversion, Step, require_all
+from fastml_kit.graph.readers.base import attributes, label
+from fastml_kit.graph.structure import QONNX
+
+FIX = "clip to the range of a width (such as -8..7 or 0..15), or keep these with strict=False"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Nodes that together are one Quant of the tensor `source`, or of the codes `codes`."""
+
+    nodes: tuple[Any, ...]  # the last is the DequantizeLinear
+    source: str
+    codes: NDArray[Any] | None
+    scale: NDArray[np.float32]  # broadcasts against the tensor
+    zero: int
+    spec: FixedSpec
+
+    @property
+    def name(self) -> str:
+        """The name that the Quant gets: its QuantizeLinear's, or else its DequantizeLinear's."""
+        first = self.nodes[0] if self.codes is None else self.nodes[-1]
+        return first.name or self.nodes[-1].output[0]
+
+
+def from_qcdq(path: Path, target: Path, *, strict: bool = True) -> Conversion:
+    """Write the QCDQ file `path` to `target` in QONNX, with the same values.
+
+    With ``strict=False`` chains that no Quant means stay, and are named in the result.
+
+    Raises:
+        RunError: `path` is missing or no ONNX file.
+        UnsupportedModel: a chain has no Quant that means the same, or there is no chain.
+    """
+    import onnx
+
+    model = check.load(path)
+    source = verdict.dialect_of(model)
+    reader = _Reader(model)
+    found = {
+        node.output[0]: (label(node), reader.chain(node))
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+    }
+    chains = [one for _, one in found.values() if isinstance(one, Chain)]
+    stayed = [Step(name, one) for name, one in found.values() if isinstance(one, str)]
+    stayed += reader.loose(chains)
+    if strict:
+        require_all(stayed, "qonnx", FIX)
+    if not chains:
+        raise UnsupportedModel(f"{path.name} has no chain of QuantizeLinear and DequantizeLinear")
+    for chain in chains:
+        _replace(model.graph, chain)
+    _drop_unused(model.graph)
+    if QONNX not in {entry.domain for entry in model.opset_import}:
+        model.opset_import.append(onnx.helper.make_opsetid(QONNX, 1))
+    with check.refusing("onnx's checker refuses the converted graph"):
+        onnx.checker.check_model(model)
+    write_whole(target, model.SerializeToString(deterministic=True))
+    return Conversion(
+        path=target,
+        source=source,
+        target="qonnx",
+        converted=tuple(
+            Step(name, f"Quant of {_said(one.spec)}")
+            for name, one in found.values()
+            if isinstance(one, Chain)
+        ),
+        stayed=tuple(stayed),
+        standalone=False,
+    )
+
+
+class _Reader:
+    """Finds the chains of a checked model."""
+
+    def __init__(self, model: Any) -> None:
+        from onnx import numpy_helper
+
+        self.graph = model.graph
+        self.constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.makers = {name: node for node in model.graph.node for name in node.output}
+        self.shapes = shapes.known(model)
+
+    def chain(self, last: Any) -> Chain | str:
+        """Return the chain that ends in the DequantizeLinear `last`, or why it is no Quant."""
+        nodes, at = [last], last.input[0]
+        bounds = None
+        if (maker := self.makers.get(at)) is not None and maker.op_type == "Clip":
+            ends = [self.constants.get(name) for name in maker.input[1:]]
+            if len(ends) != 2 or any(end is None or end.size != 1 for end in ends):
+                return f"{label(maker)} has bounds that are no two constants"
+            bounds = [int(end.reshape(())) for end in ends if end is not None]
+            nodes.insert(0, maker)
+            at = maker.input[0]
+        codes = self.constants.get(at)
+        first = None
+        if codes is None:
+            first = self.makers.get(at)
+            if first is None or first.op_type != "QuantizeLinear":
+                return "it reads integers that no QuantizeLinear made"
+            nodes.insert(0, first)
+        grid = self._grid(last, self.shapes[last.output[0]])
+        if isinstance(grid, str):
+            return grid
+        scale, zero, kind = grid
+        if codes is not None:
+            kind = codes.dtype
+        elif first is not None:
+            begun = self._grid(first, self.shapes[last.output[0]])
+            if isinstance(begun, str) or not np.array_equal(begun[0], scale) or begun[1] != zero:
+                return f"{label(first)} has another scale or zero point"
+            if zero:
+                return f"it has zero point {zero}, with which a Quant rounds ties elsewhere"
+            kind = begun[2]
+        if kind.kind not in "iu" or kind.itemsize > 4:
+            return f"its integers are {kind}"
+        low, high = np.iinfo(kind).min, np.iinfo(kind).max
+        if bounds is not None:
+            low, high = max(bounds[0], int(low)), min(bounds[1], int(high))
+        spec = _spec(int(low), int(high))
+        if spec is None:
+            return f"its codes go from {low} to {high}, which is the range of no width"
+        source = first.input[0] if first is not None else at
+        return Chain(tuple(nodes), source, codes, scale, zero, spec)
+
+    def _grid(
+        self, node: Any, shape: tuple[int, ...]
+    ) -> tuple[NDArray[np.float32], int, np.dtype[Any]] | str:
+        """Return the scale, zero point and integer type of a QuantizeLinear or its opposite."""
+        given = attributes(node)
+        if given.get("block_size", 0):
+            return f"{label(node)} has a scale for each block"
+        scale = self.constants.get(node.input[1])
+        named = node.input[2] if len(node.input) > 2 else ""
+        zeros = self.constants.get(named) if named else np.zeros((), np.uint8)
+        if scale is None or zeros is None:
+            return f"{label(node)} has a scale or zero point that is computed at run time"
+        if np.unique(zeros).size != 1 or scale.dtype != np.float32:
+            return f"{label(node)} has several zero points, or a scale that is no float32"
+        if scale.size > 1:
+            sizes = [1] * len(shape)
+            sizes[given.get("axis", 1)] = scale.size
+            scale = scale.reshape(sizes)
+        else:
+            # hls4ml reads scalars; FINN finds a bias by its scale of shape (1,).
+            scale = scale.reshape((1,) if len(shape) == 1 else ())
+        return scale, int(zeros.ravel()[0]), zeros.dtype
+
+    def loose(self, chains: list[Chain]) -> list[Step]:
+        """Return the QuantizeLinear nodes that some other node reads than those of `chains`."""
+        uses = Counter(name for node in self.graph.node for name in node.input)
+        inside = {id(node): node for chain in chains for node in chain.nodes}
+        known = Counter(node.input[0] for node in inside.values())
+        return [
+            Step(label(node), "its integers go elsewhere than into a DequantizeLinear")
+            for node in self.graph.node
+            if node.op_type == "QuantizeLinear" and uses[node.output[0]] > known[node.output[0]]
+        ]
+
+
+def _spec(low: int, high: int) -> FixedSpec | None:
+    """Return the format whose codes are exactly `low` to `high`, if there is one."""
+    for width in range(1, 33):
+        for signed, narrow in ((False, False), (False, True), (True, False), (True, True)):
+            if width - signed - narrow < 1:  # one signed bit is bipolar; (0, 0) is nothing
+                continue
+            spec = FixedSpec(width, width, signed, narrow)
+            if (spec.low, spec.high) == (low, high):
+                return spec
+    return None
+
+
+def _said(spec: FixedSpec) -> str:
+    words = [f"{spec.width} bits", "signed" if spec.signed else "unsigned"]
+    return ", ".join([*words, "narrow"] if spec.narrow else words)
+
+
+def _replace(graph: Any, chain: Chain) -> None:
+    """Put a Quant in the place of the chain's DequantizeLinear; the rest may still be in use."""
+    from onnx import helper, numpy_helper
+
+    last = chain.nodes[-1]
+    out, source = last.output[0], chain.source
+    new: Mapping[str, Any] = {
+        f"{out}/scale_value": chain.scale,
+        f"{out}/zero_value": np.full(chain.scale.shape, chain.zero, np.float32),
+        f"{out}/bit_width": np.float32(chain.spec.width),
+    }
+    if chain.codes is not None:
+        source = f"{out}/values"
+        within = np.clip(chain.codes, chain.spec.low, chain.spec.high).astype(np.int64)
+        values = (within - chain.zero).astype(np.float32) * chain.scale
+        graph.initializer.append(numpy_helper.from_array(values, source))
+    for name, value in new.items():
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    quant = helper.make_node(
+        "Quant", [source, *new], [out], name=chain.name, domain=QONNX,
+        signed=int(chain.spec.signed), narrow=int(chain.spec.narrow), rounding_mode="ROUND",
+    )  # fmt: skip
+    at = list(graph.node).index(last)
+    del graph.node[at]
+    graph.node.insert(at, quant)
+
+
+def _drop_unused(graph: Any) -> None:
+    """Remove nodes of former chains, and constants, that nothing reads any more."""
+    ends = {value.name for value in graph.output}
+    used = ends | {name for node in graph.node for name in node.input}
+    for node in reversed(list(graph.node)):
+        if node.op_type in ("Clip", "QuantizeLinear") and not used.intersection(node.output):
+            graph.node.remove(node)
+            used = ends | {name for one in graph.node for name in one.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    made = {name for node in graph.node for name in node.output}
+    values = [value for value in graph.value_info if value.name in made]
+    del graph.value_info[:]
+    graph.value_info.extend(values)
