@@ -7,7 +7,7 @@ standard output, progress to standard error.
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from fastml_kit.runner import RunReport, display, run
 EXIT_CODES = {"ok": 0, "failed": 1, "skipped": 1, "interrupted": 130}
 REFUSED, INTERRUPTED = 2, 130
 PLAIN_WIDTH = 120
+FILE = click.Path(path_type=str)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,18 +83,44 @@ def doctor(as_json: bool) -> None:
 
 
 @cli.command(name="run")
-@click.argument("task")
+@click.argument("task", required=False)
+@click.option("--model", type=FILE, help="An ONNX graph to take instead of a TASK; needs --data.")
+@click.option("--keras", type=FILE, help="A QKeras model (.keras, .h5) instead; needs --data.")
+@click.option("--data", type=FILE, help="Samples for it: .npy, the first axis counts them.")
+@click.option("--labels", type=FILE, help="Their class numbers: .npy; then accuracy is told, too.")
 @options("parameter", "profile", "runs-dir", "json")
 @click.option("--until", metavar="STAGE", help="Make STAGE and what it is made from, no more.")
 @click.option("--force", is_flag=True, help="Run stages again even if they are current.")
 @click.option("--quiet", is_flag=True, help="Show progress, but no report at the end.")
 @click.pass_obj
 def run_flow(
-    flow: Flow, /, task: str, until: str | None, force: bool, quiet: bool, **shared: Any
+    flow: Flow,
+    /,
+    task: str | None,
+    model: str | None,
+    keras: str | None,
+    data: str | None,
+    labels: str | None,
+    until: str | None,
+    force: bool,
+    quiet: bool,
+    **shared: Any,
 ) -> None:
-    """Run the flow for TASK: execute its notebooks in order, reusing what is current."""
-    names = [spec.name for spec in flow.stages] if force else []
-    _run(flow, task, until, names, quiet=quiet, **shared)
+    """Run the flow for TASK: execute its notebooks in order, reusing what is current.
+
+    Or for a model of your own, on samples of your own: --model FILE.onnx --data X.npy.
+    """
+    named = {"graph": model, "keras": keras, "data": data, "labels": labels}
+    files = {name: path for name, path in named.items() if path is not None}
+    brought = flow.serving({**dict(shared["parameter"]), **files})
+    if files and brought is flow:
+        raise BadRequest(f"--{min(files)} goes with a model of your own: give --model or --keras")
+    if task is None and brought is flow:
+        raise click.UsageError(
+            "Missing argument 'TASK'; or bring a model: --model FILE.onnx --data X.npy"
+        )
+    names = [spec.name for spec in (brought if task is None else flow).stages] if force else []
+    _run(flow, task, until, names, quiet=quiet, files=files, **shared)
 
 
 @cli.command()
@@ -103,9 +130,12 @@ def run_flow(
 @click.pass_obj
 def notebook(flow: Flow, /, name: str, force: bool, **shared: Any) -> None:
     """Run the notebook NAME (02_export_qonnx, or its stage, export), building what it lacks."""
-    stage = flow.stage(name).name
-    default = flow.parameters.model_fields["task"].default
-    task = dict(shared["parameter"]).get("task", default)
+    given = dict(shared["parameter"])
+    chosen = flow.serving(given, name)
+    stage = chosen.stage(name).name
+    task = None
+    if chosen is flow:
+        task = given.get("task", flow.parameters.model_fields["task"].default)
     _run(flow, task, stage, [stage] if force else [], **shared)
 
 
@@ -149,10 +179,11 @@ def main(flow: Flow = FLOW, arguments: list[str] | None = None) -> None:
 
 def _run(
     flow: Flow,
-    task: str,
+    task: str | None,
     until: str | None,
     force: list[str],
     *,
+    files: Mapping[str, str] | None = None,
     parameter: tuple[tuple[str, str], ...],
     profile: str,
     runs_dir: Path | None,
@@ -161,6 +192,9 @@ def _run(
 ) -> None:
     """Run stages, showing progress, and end with the report."""
     given = {name: read_value(value) for name, value in parameter}
+    for name, path in (files or {}).items():
+        if given.setdefault(name, path) != path:
+            raise BadRequest(f"{name} is given twice: {path!r} and {given[name]!r}")
     with display.on(Console(stderr=True)) as show:
         result = run(
             task,

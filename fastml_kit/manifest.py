@@ -6,6 +6,7 @@ speaks for itself; `run.json` is a summary that can be rebuilt from the stages a
 
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -47,7 +48,7 @@ class StageEntry(BaseModel):
     digest: str = ""  # what it was made from; empty: not to be reused
     parameters: dict[str, Any] = Field(default_factory=dict)
     tools: dict[str, str] = Field(default_factory=dict)
-    inputs: dict[str, str] = Field(default_factory=dict)  # stage/file -> sha256
+    inputs: dict[str, str] = Field(default_factory=dict)  # stage/file, or parameter -> sha256
     outputs: dict[str, str] = Field(default_factory=dict)  # file -> sha256
     reused_from: str | None = None  # "run/stage" whose files these are
 
@@ -101,7 +102,9 @@ def standing(entry: StageEntry, latest: Mapping[str, StageEntry]) -> StageEntry:
     """
     reason = None
     for key, known in entry.inputs.items() if entry.status == "ok" else ():
-        stage, _, name = key.partition("/")
+        stage, slash, name = key.partition("/")
+        if not slash:
+            continue  # a file that the user gave
         earlier = standing(latest[stage], latest) if stage in latest else None
         if earlier is None or earlier.status != "ok":
             reason = f"{stage}: {earlier.status if earlier else 'missing'}"
@@ -110,16 +113,27 @@ def standing(entry: StageEntry, latest: Mapping[str, StageEntry]) -> StageEntry:
     return entry.but(status="skipped", reason=reason) if reason else entry
 
 
+def title(parameters: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what a run is about: task and model, or the kind and the name of a file."""
+    if "task" in parameters:
+        return parameters["task"], parameters["model"]
+    for name, kind in (("graph", "onnx"), ("keras", "keras")):
+        if path := parameters.get(name):
+            return kind, re.sub(r"[^\w.]+", "_", Path(path).stem, flags=re.ASCII)
+    return "onnx", "example"
+
+
 def summary(run: str, parameters: Mapping[str, Any], stages: Iterable[Stated]) -> dict[str, Any]:
     """Return what `run.json` says of a run: its parameters, its stages, and what they stated."""
     stages = list(stages)
     tools = {name: version for entry, _, _ in stages for name, version in entry.tools.items()}
     commits = {entry.commit for entry, _, _ in stages}
+    task, model = title(parameters)
     return {
         "schema_version": SCHEMA_VERSION,
         "run": run,
-        "task": parameters["task"],
-        "model": parameters["model"],
+        "task": task,
+        "model": model,
         "parameters": dict(parameters),
         # Stages that were made at different times may differ; then each says its own.
         "commit": commits.pop() if len(commits) == 1 else None,

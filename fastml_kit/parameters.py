@@ -1,20 +1,32 @@
 """What a notebook may be asked for: names, types, bounds and meaning of its parameters.
 
-Each notebook's set grows out of its predecessor's. The same names stand in the notebook's
-``parameters`` cell; the runner checks values before a kernel starts, and the notebook's second
-cell checks them again, so that bare papermill is as safe. A refusal is one line.
+Each notebook's set grows out of its predecessor's; the later notebooks serve two flows, the one
+that trains a model and the one that takes a model which the user brings. The same names stand in
+the notebook's ``parameters`` cell; the runner checks values before a kernel starts, and the
+notebook's second cell checks them again, so that bare papermill is as safe. A refusal is one line.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from fastml_kit.errors import BadRequest, nearest, unknown_name
 
 TARGETS = ("xc7", "ecp5")
+#: Parameters that name a file.
+FILES = ("graph", "keras", "data", "labels")
 
 
 class Parameters(BaseModel):
@@ -29,6 +41,17 @@ class Parameters(BaseModel):
     def own(self) -> dict[str, Any]:
         """Return the values that results depend on: all but ``runs_dir``."""
         return self.model_dump(exclude={"runs_dir"})
+
+    def files(self) -> dict[str, Path]:
+        """Return the files that parameters name: what counts is what is in them."""
+        return {}
+
+    def look(self) -> None:
+        """Look into those files before anything starts.
+
+        Raises:
+            BadRequest: one of them is not what it must be.
+        """
 
 
 class StartParameters(Parameters):
@@ -71,8 +94,77 @@ class ExportParameters(ModelParameters):
     """Of `02_export_qonnx`."""
 
 
-class Hls4mlParameters(ExportParameters):
-    """Of `03_hls4ml`."""
+class FormatsParameters(ExportParameters):
+    """Of `formats_and_zoo`."""
+
+    zoo_models: list[str] = Field([], description="models of the QONNX zoo to download and judge")
+
+    @field_validator("zoo_models")
+    @classmethod
+    def _models_exist(cls, names: list[str]) -> list[str]:
+        from fastml_kit.graph import zoo
+
+        for name in names:
+            zoo.find(name)
+        return names
+
+
+class ImportParameters(Parameters):
+    """Of `02_import_model`: a model that the user brings, and the samples to compare it on.
+
+    A relative path is relative to the folder that the process runs in.
+    """
+
+    graph: str = Field("", description="file of an ONNX graph to import; '' for none")
+    keras: str = Field("", description="file of a QKeras model to import; '' for none")
+    data: str = Field("", description="file of samples for it, .npy, (samples, ...); '' for none")
+    labels: str = Field("", description="file of their class numbers, .npy; '' for none")
+    input_format: str = Field(
+        "",
+        pattern=r"^(u?[1-9]\d*,-?\d+)?$",
+        description="what to put an unquantized input on, such as '16,6' for 16 bits, 6 of them "
+        "integer, or 'u8,0' without sign; '' leaves it",
+    )
+    exact: bool = Field(True, description="refuse Keras layers that have no exact form in QONNX")
+
+    @field_validator(*FILES)
+    @classmethod
+    def _file_exists(cls, name: str, info: ValidationInfo) -> str:
+        if not name:
+            return name
+        path = Path(name).expanduser().absolute()
+        if not path.is_file():
+            kind = "is a folder" if path.is_dir() else "is not there"
+            raise BadRequest(f"{info.field_name}={name!r} {kind}; give the path of a file")
+        return str(path)
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> "ImportParameters":
+        if self.graph and self.keras:
+            raise BadRequest("graph and keras are both given; a run takes one model")
+        if (self.graph or self.keras) and not self.data:
+            raise BadRequest("data is not given: name a .npy file of samples to compare engines on")
+        for name in () if self.graph or self.keras else (*FILES, "input_format", "exact"):
+            value = getattr(self, name)
+            if value != ImportParameters.model_fields[name].default:
+                raise BadRequest(f"{name}={value!r} is for a model that you bring: graph or keras")
+        if self.graph and not self.exact:
+            raise BadRequest("exact=False is for Keras models; a graph is taken as it is")
+        return self
+
+    def files(self) -> dict[str, Path]:
+        """Return the files that were given."""
+        return {name: Path(getattr(self, name)) for name in FILES if getattr(self, name)}
+
+    def look(self) -> None:
+        """Look into the files that were given; see `given.look`."""
+        from fastml_kit import given
+
+        given.look(self.files())
+
+
+class Hls4mlKnobs(Parameters):
+    """What `03_hls4ml` has of its own."""
 
     reuse_factor: int = Field(
         1, ge=1, le=1024, description="hls4ml: uses of a multiplier per inference"
@@ -83,8 +175,8 @@ class Hls4mlParameters(ExportParameters):
     clock_ns: float = Field(10.0, ge=1, le=1000, description="requested clock period, in ns")
 
 
-class SynthesizeParameters(Hls4mlParameters):
-    """Of `05_synthesize`."""
+class SynthesizeKnobs(Hls4mlKnobs):
+    """What `05_synthesize` adds to them."""
 
     targets: Annotated[list[str], Field(min_length=1)] = Field(
         ["xc7"], description=f"FPGA families to synthesize for: some of {', '.join(TARGETS)}"
@@ -100,8 +192,24 @@ class SynthesizeParameters(Hls4mlParameters):
         return names
 
 
-class FlowParameters(SynthesizeParameters, TrainParameters):
-    """All parameters of the flow, and those of `07_report`."""
+class FlowParameters(SynthesizeKnobs, TrainParameters):
+    """All parameters of the flow that trains a task's model."""
+
+
+class ImportFlowParameters(SynthesizeKnobs, ImportParameters):
+    """All parameters of the flow that starts with a model that the user brings."""
+
+
+class Hls4mlParameters(Hls4mlKnobs, ImportParameters, ExportParameters):
+    """Of `03_hls4ml`, which serves both flows."""
+
+
+class SynthesizeParameters(SynthesizeKnobs, ImportParameters, ExportParameters):
+    """Of `05_synthesize`, which serves both flows."""
+
+
+class ReportParameters(SynthesizeKnobs, ImportParameters, TrainParameters):
+    """Of `07_report`, which serves both flows."""
 
 
 P = TypeVar("P", bound=Parameters)
@@ -141,6 +249,7 @@ def allowed(schema: type[Parameters], name: str) -> str:
         int: "a whole number",
         float: "a number",
         str: "a text",
+        bool: "true or false",
         list[str]: "a list of texts, such as [xc7, ecp5]",
     }[field.annotation]  # type: ignore[index]
     bounds = [getattr(limit, side, None) for side in ("ge", "le") for limit in field.metadata]

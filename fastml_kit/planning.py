@@ -10,10 +10,11 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
-from fastml_kit import sources, tools
-from fastml_kit.errors import RunError
+from fastml_kit import given, sources, tools
+from fastml_kit.errors import BadRequest, RunError
 from fastml_kit.flow import Flow, StageSpec
 from fastml_kit.manifest import StageEntry, commit, damage, now
 from fastml_kit.parameters import Parameters
@@ -26,15 +27,21 @@ class StagePlan:
 
     stage: str
     parameters: dict[str, Any]
-    inputs: dict[str, str]  # stage/file -> sha256
+    inputs: dict[str, str]  # stage/file, or parameter that names a file -> sha256
     tools: dict[str, str]  # name -> version
     sources: str  # sha256
+    places: frozenset[str] = frozenset()  # parameters that only say where a file lies
 
     @property
     def digest(self) -> str:
         """SHA-256 over all of it."""
-        everything = [self.stage, self.parameters, self.inputs, self.tools, self.sources]
+        counting = self._counting(self.parameters)
+        everything = [self.stage, counting, self.inputs, self.tools, self.sources]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+    def _counting(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return those parameters whose values count: of a file, its content does."""
+        return {name: value for name, value in parameters.items() if name not in self.places}
 
     def draft(self) -> StageEntry:
         """Return the entry of a stage that is being made to this plan, from now on."""
@@ -52,7 +59,7 @@ class StagePlan:
     def changes_since(self, entry: StageEntry) -> str:
         """Say in a few words why `entry` is not what this plan would make."""
         for kind, before, after in (
-            ("parameter", entry.parameters, self.parameters),
+            ("parameter", self._counting(entry.parameters), self._counting(self.parameters)),
             ("input", entry.inputs, self.inputs),
             ("tool", entry.tools, self.tools),
         ):
@@ -63,13 +70,31 @@ class StagePlan:
         return "its source changed"
 
 
+def hashes(resolved: Parameters) -> dict[str, str]:
+    """Return the SHA-256 of every file that a parameter names, by parameter.
+
+    Raises:
+        BadRequest: one of them cannot be read.
+    """
+    try:
+        return given.digests(resolved.files())
+    except OSError as error:
+        raise BadRequest(f"{error.filename} cannot be read ({error.strerror})") from error
+
+
+def folder_of(root: Path, resolved: Parameters) -> RunFolder:
+    """Return the folder under `root` of the run with all these parameters."""
+    return RunFolder.of(root, resolved.own(), hashes(resolved))
+
+
 def plan(flow: Flow, spec: StageSpec, resolved: Parameters, run: RunFolder) -> StagePlan:
     """Say what the stage `spec` would be made from in `run`.
 
     Raises:
         RunError: a stage that it is made from is not there yet.
     """
-    inputs = {}
+    # What is made from other stages has the files that the user gave through them.
+    inputs = {} if spec.inputs else hashes(resolved)
     for earlier, patterns in spec.inputs.items():
         entry = run.stage(earlier)
         if entry is None:
@@ -83,6 +108,7 @@ def plan(flow: Flow, spec: StageSpec, resolved: Parameters, run: RunFolder) -> S
         inputs=inputs,
         tools=tools.versions(spec.tools),
         sources=sources.digest(flow.path(spec)),
+        places=frozenset(resolved.files()),
     )
 
 

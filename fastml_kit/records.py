@@ -22,6 +22,7 @@ Value = int | float | str | bool | None
 SOURCES = (
     "keras",
     "qonnx",
+    "onnxruntime",
     "reference",
     "fast",
     "estimate",

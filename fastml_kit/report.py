@@ -7,6 +7,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from fastml_kit.errors import RunError, unknown_name
 from fastml_kit.flow import FLOW, Flow
@@ -14,7 +15,7 @@ from fastml_kit.manifest import load_summary
 from fastml_kit.records import Record, Value
 from fastml_kit.verify import ENGINES
 
-RECORD_FIELDS = ("name", "value", "unit", "source", "stage", "model", "flow", "target")
+RECORD_FIELDS = ("name", "value", "unit", "source", "stage", "model", "flow", "target", "remark")
 #: Columns of the cost table, in order, with their headings.
 COSTS = {
     "lut": "LUT",
@@ -56,6 +57,7 @@ def summarize(folder: Path, flow: Flow = FLOW) -> dict[str, Any]:
         RunError: the run's summary cannot be read.
     """
     summary = load_summary(folder)
+    flow = flow.serving(summary.get("parameters", {}))
     known = {stage["name"]: stage for stage in summary["stages"]}
     stages = []
     broken = None
@@ -74,7 +76,9 @@ def summarize(folder: Path, flow: Flow = FLOW) -> dict[str, Any]:
         "task": summary["task"],
         "status": _overall(stage["status"] for stage in stages),
         "stages": [{key: stage[key] for key in fields} for stage in stages],
-        "records": [{key: record[key] for key in RECORD_FIELDS} for record in summary["records"]],
+        "records": [
+            {key: record.get(key) for key in RECORD_FIELDS} for record in summary["records"]
+        ],
         "skipped": summary["skipped"],
     }
 
@@ -82,11 +86,13 @@ def summarize(folder: Path, flow: Flow = FLOW) -> dict[str, Any]:
 def render(report: Summary, reused: Mapping[str, str | None] | None = None) -> RenderableType:
     """Return what `summarize` made as tables; `reused` tells which stages did not run."""
     found = [Record(**record) for record in report["records"]]
+    remarks = dict.fromkeys(record.remark for record in found if record.remark)
     tables = [_stages(report, reused or {}), ladder(found), costs(found), quality(found)]
     return Group(
         f"[bold]{report['run']}[/]: {report['status']}",
         *(table for table in tables if table.row_count),
-        *(f"skipped {skip['name']}: {skip['reason']}" for skip in report["skipped"]),
+        *(Text(f"remark: {remark}", style="yellow") for remark in remarks),
+        *(Text(f"skipped {skip['name']}: {skip['reason']}") for skip in report["skipped"]),
     )
 
 

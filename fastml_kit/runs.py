@@ -2,7 +2,8 @@
 
 ::
 
-    runs/digits-mlp-898feee7/       task-model-digest of all parameters of the flow
+    runs/digits-mlp-898feee7/       task-model-digest of all parameters of the flow; or
+                                    onnx-name-digest, keras-name-digest for a file that was given
       run.json                      a summary of all that follows; written last
       train/                        one folder a stage: artefacts, and
         stage.json                  status, digest, hashes of inputs and outputs
@@ -47,6 +48,7 @@ from fastml_kit.manifest import (
     now,
     standing,
     summary,
+    title,
 )
 
 #: How long an attempt that another host began may lie untouched: a week.
@@ -61,12 +63,17 @@ class RunFolder:
     parameters: Mapping[str, Any]
 
     @classmethod
-    def of(cls, root: Path, parameters: Mapping[str, Any]) -> "RunFolder":
-        """Return the folder under `root` that belongs to these parameters (``runs_dir`` aside)."""
+    def of(
+        cls, root: Path, parameters: Mapping[str, Any], files: Mapping[str, str] | None = None
+    ) -> "RunFolder":
+        """Return the folder under `root` that belongs to these parameters (``runs_dir`` aside).
+
+        Of a parameter that names a file, the SHA-256 in `files` counts, and not where it lies.
+        """
         kept = {name: value for name, value in parameters.items() if name != "runs_dir"}
-        text = json.dumps(kept, sort_keys=True)
+        text = json.dumps({**kept, **(files or {})}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return cls(root / f"{kept['task']}-{kept['model']}-{digest}", kept)
+        return cls(root / "-".join((*title(kept), digest)), kept)
 
     @property
     def id(self) -> str:

@@ -28,7 +28,7 @@ from fastml_kit.errors import BadRequest, RunError, StageFailed, nearest
 from fastml_kit.flow import FLOW, Flow, StageSpec, runs_root
 from fastml_kit.manifest import StageEntry
 from fastml_kit.parameters import Parameters
-from fastml_kit.planning import first_stale, plan
+from fastml_kit.planning import first_stale, folder_of, plan
 from fastml_kit.runs import RunFolder
 from fastml_kit.stage import Stage
 
@@ -43,20 +43,24 @@ def open(stage: str, namespace: Mapping[str, Any], *, flow: Flow = FLOW, say: Sa
     Checks the parameters defined there, builds the earlier stages that are missing or stale, and
     returns the object to read from and to record with. Opening again starts afresh.
 
+    A notebook that serves two flows belongs to the one that its parameters are for.
+
     Raises:
         BadRequest: a parameter is unknown, mistyped or out of range.
         StageFailed: an earlier stage could not be built.
         RunError: the run folder cannot be used.
     """
-    spec, cells = flow.stage(stage), Cells(namespace)
-    values = _declared(spec.parameters, cells)
+    cells = Cells(namespace)
+    values = _declared(flow.serving({}, stage).stage(stage).parameters, cells)
+    flow = flow.serving(values.own(), stage)
+    spec = flow.stage(stage)
     attempt = os.environ.get("FASTML_ATTEMPT")
     if attempt:
         run, entry = _made_by_runner(spec, values, Path(attempt))
         folder = Path(attempt)
     else:
-        resolved = flow.resolve(values.model_dump())
-        run = RunFolder.of(runs_root(resolved.runs_dir), resolved.own())
+        resolved = flow.adopt(values)
+        run = folder_of(runs_root(resolved.runs_dir), resolved)
         _build_what_is_missing(flow, spec, resolved, run, say)
         entry = plan(flow, spec, resolved, run).draft()
         folder = run.begin(spec.name)
@@ -100,9 +104,11 @@ def _made_by_runner(
     if entry is None or entry.name != spec.name:
         raise RunError(f"FASTML_ATTEMPT={folder} is no attempt at stage {spec.name}; unset it")
     for name, value in values.own().items():
-        if value != entry.parameters[name]:
+        # A flow hands over its own parameters; those of the other one stay at their defaults.
+        asked = entry.parameters.get(name, spec.parameters.model_fields[name].default)
+        if value != asked:
             raise BadRequest(
-                f"{name}={value!r} here, but the runner asked for {entry.parameters[name]!r}: "
+                f"{name}={value!r} here, but the runner asked for {asked!r}: "
                 "it is assigned again after the parameters cell"
             )
     return RunFolder(folder.parent.parent, entry.parameters), entry
@@ -118,7 +124,8 @@ def _build_what_is_missing(
             continue
         say(f"{spec.name} needs {earlier.name}, and {stale[0].name} is due: {stale[1]}")
         values = resolved.own()
-        command = [sys.executable, "-m", flow.program, "run", values["task"]]
+        command = [sys.executable, "-m", flow.program, "run"]
+        command += [values["task"]] if "task" in values else []
         command += ["--until", earlier.name, "--runs-dir", str(run.path.parent), "--quiet"]
         for name, value in values.items():
             command += ["-p", name, json.dumps(value)]

@@ -2,8 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from fastml_kit import records
 from fastml_kit.backends.base import Cost
 from fastml_kit.cells import Cells
-from fastml_kit.errors import BadRequest, RunError, nearest
+from fastml_kit.errors import BadRequest, RunError, ToolNotFound, UnsupportedModel, nearest
 from fastml_kit.files import sha256
 from fastml_kit.flow import Flow, StageSpec
 from fastml_kit.manifest import (
@@ -21,6 +22,7 @@ from fastml_kit.manifest import (
     STAGE_FILE,
     StageEntry,
     outputs_of,
+    title,
 )
 from fastml_kit.planning import plan
 from fastml_kit.records import Record, Skip
@@ -53,6 +55,7 @@ class Stage:
     interactive: bool
     _records: dict[tuple[str, ...], tuple[Record, int]] = field(default_factory=dict)
     _skips: dict[str, Skip] = field(default_factory=dict)
+    _remarks: dict[str, None] = field(default_factory=dict)  # in the order they were made
 
     def __post_init__(self) -> None:
         self._begun, self._opened_at = time.monotonic(), self.cells.count
@@ -85,6 +88,19 @@ class Stage:
         if not path.is_file() or sha256(path) != self.entry.inputs[key]:
             raise RunError(f"{self.run.id}/{key} is not what stage {stage} made; run it again")
         return path
+
+    def found(self, name: str) -> Path:
+        """Return the one input file called `name`, whichever stage it is from; see `input`.
+
+        Raises:
+            BadRequest: no stage, or more than one, hands over such a file.
+        """
+        owners = [key.split("/", 1)[0] for key in self.entry.inputs if key.endswith(f"/{name}")]
+        if len(owners) != 1:
+            raise BadRequest(
+                f"{name} comes from {', '.join(owners) or 'no stage'}; it must come from one"
+            )
+        return self.input(owners[0], name)
 
     def inputs(self, stage: str, pattern: str) -> list[Path]:
         """Return the declared inputs from `stage` with names like `pattern`, such as ``rtl/*``."""
@@ -150,7 +166,7 @@ class Stage:
             BadRequest: the name, value or source is refused, or the same was recorded before.
         """
         value = value.item() if hasattr(value, "item") else value
-        model = getattr(self.parameters, "model", None)
+        model = title(self.entry.parameters)[1] if self.entry.parameters else None
         record = Record(name, value, unit, source, self.name, model, flow, target)
         _, cell = self._records.get(record.key, (None, None))
         if cell is not None and (cell == self.cells.count or not self.interactive):
@@ -183,6 +199,23 @@ class Stage:
         self._skips[name] = Skip(name, self.name, reason)
         self.say(f"skipped {name}: {reason}")
 
+    @contextmanager
+    def climbing(self, *rungs: str) -> Iterator[None]:
+        """Skip `rungs`, with the reason, if the block finds that the model cannot climb them.
+
+        The block ends there; what it would have made is missing.
+        """
+        try:
+            yield
+        except (UnsupportedModel, ToolNotFound) as refusal:
+            for rung in rungs:
+                self.skip(rung, str(refusal))
+
+    def remark(self, text: str) -> None:
+        """Say what a reader of each record must know, of this stage and all made from it."""
+        self._remarks[text] = None
+        self.say(f"remark: {text}")
+
     def save_figure(self, figure: Any, name: str) -> Path:
         """Save a Matplotlib `figure` as `name`.svg, the same bytes for the same figure."""
         from fastml_kit import plots  # late: Matplotlib is slow to load
@@ -197,7 +230,13 @@ class Stage:
         Raises:
             RunError: a runner kept the run folder for longer than a minute.
         """
-        kept = [record for record, _ in self._records.values()]
+        for name in self.spec.inputs:
+            if f"{name}/{RECORDS_FILE}" in self.entry.inputs:
+                self._remarks.update(
+                    dict.fromkeys(r.remark for r in self.records_of(name) if r.remark)
+                )
+        remark = "; ".join(self._remarks) or None
+        kept = [replace(record, remark=remark) for record, _ in self._records.values()]
         records.save(self.attempt / RECORDS_FILE, kept, self._skips.values())
         entry = self.entry.but(
             status="ok",
@@ -217,7 +256,7 @@ class Stage:
     def _publish(self, entry: StageEntry) -> StageEntry:
         """Publish a copy, so that cells can be executed again and find their files in place."""
         difference = self.cells.differ_from(self.flow.path(self.spec), since=self._opened_at)
-        resolved = self.flow.resolve(self.parameters.model_dump())
+        resolved = self.flow.adopt(self.parameters)
         if plan(self.flow, self.spec, resolved, self.run).digest != entry.digest:
             difference = "what this stage is made from changed while it was made"
         if difference:

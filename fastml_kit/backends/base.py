@@ -20,7 +20,8 @@ from fastml_kit.errors import BadRequest, unknown_name
 
 Stage = Literal["estimate", "csim", "rtl"]
 STAGES: tuple[Stage, ...] = ("estimate", "csim", "rtl")
-Predict = Callable[[NDArray[Any]], NDArray[np.float64]]
+#: Values to values; hls4ml's also takes `threads`.
+Predict = Callable[..., NDArray[np.float64]]
 
 
 @dataclass(frozen=True)

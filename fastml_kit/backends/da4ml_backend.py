@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def _predict(logic: Any, program: programs.Program) -> Predict:
     """Return a function that runs `logic` in da4ml's C++ interpreter."""
 
     def predict(values: NDArray[Any]) -> NDArray[np.float64]:
-        on_grid = quantize_input(program, values).reshape(len(values), -1)
+        on_grid = quantize_input(program, values).reshape(len(values), prod(program.input_shape))
         return np.asarray(logic.predict(on_grid)).reshape(len(values), *program.output_shape)
 
     return predict

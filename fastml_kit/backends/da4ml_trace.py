@@ -49,17 +49,12 @@ def trace(program: Program) -> Any:
     tensors: dict[str, Any] = {
         name: constant.codes * 2.0**-constant.frac for name, constant in program.constants.items()
     }
-    _wires(program)
+    _check(program)
     first = input_quant(program)
     tensors[first.output] = wires.quantize(*da4ml_rounding.kif(first.attrs["spec"]))
     for node in program.nodes:
         if node is first:
             continue
-        if node.op not in OPERATIONS:
-            raise UnsupportedModel(
-                f"da4ml backend: no exact form for {node.op} {node.name!r}; supported: "
-                f"{', '.join(sorted(OPERATIONS))}. Replace the node, or use the hls4ml backend."
-            )
         tensors[node.output] = OPERATIONS[node.op](node, *(tensors[name] for name in node.inputs))
     return comb_trace(wires, tensors[program.output])
 
@@ -98,15 +93,28 @@ def multiplications(program: Program) -> int:
     return total
 
 
-def _wires(program: Program) -> None:
-    """Refuse what da4ml's constants and C++ interpreter would not hold exactly."""
-    for name, bound in ranges.analyse(program).items():
-        if bound.spec.width > MAX_WIDTH or not -MAX_FRAC <= bound.frac <= MAX_FRAC:
-            node = next(node for node in program.nodes if node.output == name)
+def _check(program: Program) -> None:
+    """Refuse what has no circuit, and what da4ml's numbers would not hold exactly."""
+    for node in program.nodes:
+        if node.op not in OPERATIONS:
             raise UnsupportedModel(
-                f"da4ml backend: {node.op} {node.name!r} gives {bound.spec.width} bits, "
-                f"{bound.frac} of them fractional; up to {MAX_WIDTH} and {MAX_FRAC} are exact "
-                "in da4ml. Put a Quant before it."
+                f"da4ml backend: no exact form for {node.op} {node.name!r}; supported: "
+                f"{', '.join(sorted(OPERATIONS))}. Replace the node, or use the hls4ml backend."
+            )
+    first = input_quant(program)
+    if first.attrs.get("zero_point", 0) or first.attrs.get("fracs") is not None:
+        raise UnsupportedModel(
+            f"da4ml backend: Quant {first.name!r} of the input has a zero point or scales by "
+            "channel, which the host does not apply; give the input one scale, and zero point 0"
+        )
+    found = ranges.analyse(program)
+    for node in program.nodes:
+        spec = found[node.output].spec
+        if spec.width > MAX_WIDTH or abs(spec.frac) > MAX_FRAC:
+            raise UnsupportedModel(
+                f"da4ml backend: {node.op} {node.name!r} gives {spec.width} bits, {spec.frac} of "
+                f"them fractional; up to {MAX_WIDTH} and {MAX_FRAC} are exact in da4ml. "
+                "Put a Quant before it."
             )
 
 

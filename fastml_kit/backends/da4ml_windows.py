@@ -44,8 +44,15 @@ def conv(node: Node, x: Any, weights: NDArray[np.float64], *bias: NDArray[np.flo
 
 
 def max_pool(node: Node, x: Any) -> Any:
-    """Take each window's largest element; what lies beyond the edge never wins."""
-    return _reduce(node, x, np.amax)
+    """Take each window's largest element; what lies beyond the edge never wins.
+
+    da4ml 0.6.0 compares wrongly with a constant that it keeps negated: those are made anew.
+    """
+    from da4ml.trace import FixedVariableArray
+
+    plain = np.empty(x.size, dtype=object)
+    plain[:] = [v.from_const(v.low, hwconf=v.hwconf) if v.low == v.high else v for v in x.ravel()]
+    return _reduce(node, FixedVariableArray(plain.reshape(x.shape), hwconf=x.hwconf), np.amax)
 
 
 def sum_pool(node: Node, x: Any) -> Any:

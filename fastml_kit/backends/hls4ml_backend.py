@@ -1,8 +1,9 @@
 """hls4ml: a QONNX graph becomes a C++ project for Vitis HLS, compiled and asked with g++ alone.
 
-Widths are chosen so that nothing is lost: the input takes the format of the Quant that reads it,
-and hls4ml's `auto` infers every accumulator from it. The request's `accumulator` narrows them,
-to see what that costs. hls4ml: Duarte et al., arXiv:1804.06913.
+hls4ml gets its list of layers from the integer program (`hls4ml_layers`), with the type of every
+result, weight and accumulator written out, so that nothing is lost: what hls4ml 1.3.0 reads out of
+QONNX itself is less, and loses more. The request's `accumulator` narrows the sums, to see what
+that costs. hls4ml: Duarte et al., arXiv:1804.06913.
 """
 
 import io
@@ -11,8 +12,10 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,11 @@ from numpy.typing import NDArray
 
 from fastml_kit import tools
 from fastml_kit.backends.base import BuildPlan, BuildRequest, BuildResult, Predict, Stage, reached
+from fastml_kit.backends.hls4ml_design import Design
+from fastml_kit.backends.hls4ml_layers import design_of
 from fastml_kit.errors import BadRequest, BuildFailed, FastmlError, UnsupportedModel
-from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.graph import program, ranges
-from fastml_kit.graph.host import quantize_input
+from fastml_kit.graph import program
+from fastml_kit.graph.host import input_quant, quantize_input
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +56,12 @@ class Hls4mlBackend:
     name = "hls4ml"
 
     def plan(self, graph: Path, request: BuildRequest) -> BuildPlan:
-        """Choose hls4ml's configuration; the only file of the plan is that configuration."""
-        with _hls4ml_errors(graph):
-            config = self._configure(_channels_last(graph), graph, request)
-        return BuildPlan(
-            self.name, graph, request, {"hls4ml_config.json": json.dumps(config, indent=1)}
-        )
+        """Choose layers and types; the only file of the plan is hls4ml's configuration.
+
+        Raises:
+            UnsupportedModel: a node has no exact form in hls4ml; the message names it.
+        """
+        return plan_program(program.read(graph), graph, request)
 
     def build(self, plan: BuildPlan, folder: Path, *, until: Stage) -> BuildResult:
         """Write the C++ project in `folder`, and compile it from stage `csim` on.
@@ -74,6 +78,7 @@ class Hls4mlBackend:
             tools.require("g++")
         with _hls4ml_errors(plan.graph):
             project = self._convert(plan, folder)
+            _check(project, plan.facts["design"], json.loads(plan.files["hls4ml_config.json"]))
             if reached("csim", until):
                 project.compile()
             else:
@@ -84,46 +89,64 @@ class Hls4mlBackend:
             folder=folder,
             top=plan.request.name,
             sources=tuple(sorted((folder / "firmware").glob("*.cpp"))),
-            predict=_predictor(project, plan.graph) if reached("csim", until) else None,
+            predict=_predictor(project, plan.facts["design"]) if reached("csim", until) else None,
             interface={"layers": _layer_facts(project)},
         )
 
-    def _configure(self, model: Any, graph: Path, request: BuildRequest) -> dict[str, Any]:
-        import hls4ml
-
-        bounds = ranges.analyse(program.read(graph))
-        specs = [found.spec for found in bounds.values()]
-        widest = FixedSpec(
-            max(s.integer + (not s.signed) for s in specs) + max(s.frac for s in specs),
-            max(s.integer + (not s.signed) for s in specs),
-        )
-        config: dict[str, Any] = hls4ml.utils.config_from_onnx_model(
-            model, granularity="name", backend="Vitis", default_precision=str(widest)
-        )
-        config["Model"]["ReuseFactor"] = request.reuse_factor
-        config["Model"]["Strategy"] = "Latency" if request.reuse_factor == 1 else "Resource"
-        for name, layer in config["LayerName"].items():
-            if "ReuseFactor" in layer:
-                layer["ReuseFactor"] = request.reuse_factor
-            if "accum" in layer["Precision"] and request.accumulator != "auto":
-                layer["Precision"] |= {"accum": request.accumulator, "result": request.accumulator}
-            if name == model.graph.input[0].name:
-                layer["Precision"]["result"] = str(next(iter(bounds.values())).spec)
-        return config
-
     def _convert(self, plan: BuildPlan, folder: Path) -> Any:
-        import hls4ml
+        from hls4ml.converters import create_config
+        from hls4ml.model import ModelGraph
 
-        return hls4ml.converters.convert_from_onnx_model(
-            _channels_last(plan.graph),
-            hls_config=json.loads(plan.files["hls4ml_config.json"]),
-            backend="Vitis",
+        design: Design = plan.facts["design"]
+        config = create_config(
             output_dir=str(folder),
             project_name=plan.request.name,
+            backend="Vitis",
             part=plan.request.part,
             clock_period=plan.request.clock_ns,
             io_type=plan.request.io_type,
         )
+        config["HLSConfig"] = json.loads(plan.files["hls4ml_config.json"])
+        output = design.wires[design.program.output].layer
+        # hls4ml changes the list that it is given, and the plan must stay as it is.
+        layers = [dict(layer) for layer in design.layers]
+        return ModelGraph.from_layer_list(config, layers, [layers[0]["name"]], [output])
+
+
+def plan_program(read: program.Program, graph: Path, request: BuildRequest) -> BuildPlan:
+    """Return the plan for an already read program; see `Hls4mlBackend.plan`."""
+    design = design_of(read, stream=request.io_type == "io_stream")
+    config = configuration(design, request)
+    files = {"hls4ml_config.json": json.dumps(config, indent=1)}
+    return BuildPlan(Hls4mlBackend.name, graph, request, files, facts={"design": design})
+
+
+def configuration(design: Design, request: BuildRequest) -> dict[str, Any]:
+    """Return hls4ml's configuration: the type of everything, and how multipliers are shared."""
+    given = {layer["name"]: layer for layer in design.layers}
+    layers: dict[str, Any] = {}
+    for name, types in design.types.items():
+        precision = dict(types)
+        if "accum" in types and "weight" in types and request.accumulator != "auto":
+            precision |= {"accum": request.accumulator, "result": request.accumulator}
+        layers[name] = {"Precision": precision, "ReuseFactor": request.reuse_factor}
+        if given[name]["class_name"].startswith("Depthwise"):
+            layers[name]["Strategy"] = "Latency"  # the one that hls4ml has for them
+        elif given[name]["class_name"].startswith("Conv"):
+            # Others than divisors of a window's size abort the C++, and hls4ml forgets to look
+            # at windows of one element.
+            size = prod(given[name]["weight_data"].shape[:-1])
+            valid = [n for n in range(1, size + 1) if size % n == 0]
+            nearest = min(valid, key=lambda n: abs(n - request.reuse_factor))
+            layers[name]["ReuseFactor"] = nearest
+    return {
+        "Model": {
+            "Precision": "fixed<48,24>",  # of what has no type of its own: no layer, see `_check`
+            "ReuseFactor": request.reuse_factor,
+            "Strategy": "Latency" if request.reuse_factor == 1 else "Resource",
+        },
+        "LayerName": layers,
+    }
 
 
 @contextmanager
@@ -140,37 +163,63 @@ def _hls4ml_errors(graph: Path) -> Iterator[None]:
     except FastmlError:
         raise
     except Exception as error:  # hls4ml raises bare exceptions of many kinds
-        tail = "\n".join(said.getvalue().splitlines()[-15:])
+        lines = said.getvalue().splitlines()
+        # g++ says what is wrong once, and where that came from in fifty lines more.
+        tail = "\n".join([line for line in lines if "error:" in line][:5] or lines[-15:])
         raise BuildFailed(f"hls4ml failed on {graph.name}: {error}\n{tail}") from error
 
 
-def _channels_last(graph: Path) -> Any:
-    """Read the graph in the form that hls4ml takes: clean names, images channel last."""
-    from qonnx.core.modelwrapper import ModelWrapper
-    from qonnx.transformation.channels_last import ConvertToChannelsLastAndClean
-    from qonnx.transformation.gemm_to_matmul import GemmToMatMul
-    from qonnx.util.cleanup import cleanup_model
+def _check(project: Any, design: Design, config: dict[str, Any]) -> None:
+    """Hold hls4ml's graph against the design: every layer with its type, every weight its value.
 
-    model = cleanup_model(ModelWrapper(str(graph)))
-    if len(model.get_tensor_shape(model.graph.input[0].name)) == 4:
-        model = model.transform(ConvertToChannelsLastAndClean(make_input_channels_last=True))
-        model = cleanup_model(model.transform(GemmToMatMul()))
-    return model
+    Raises:
+        UnsupportedModel: hls4ml changed a type or a weight, or put in a layer that rounds.
+    """
+    given = {layer["name"]: layer for layer in design.layers}
+    for layer in project.get_layers():
+        name, precision = layer.name, layer.get_output_variable().type.precision
+        if name not in given:
+            if layer.class_name not in ("Clone", "Repack", "ZeroPadding1D", "ZeroPadding2D"):
+                raise UnsupportedModel(f"hls4ml put in {layer.class_name} {name!r} on its own")
+            continue
+        convert = layer.model.config.backend.convert_precision_string
+        asked = config["LayerName"][name]["Precision"]["result"]
+        wanted = convert(asked)
+        if precision != wanted and layer.class_name != "Reshape":
+            raise UnsupportedModel(f"hls4ml gave {name!r} the type {precision} for {asked}")
+        for kind, weights in layer.weights.items():
+            data: Any = given[name].get("depthwise_data") if kind == "weight" else None
+            data = given[name].get(f"{kind}_data") if data is None else data
+            wanted = convert(config["LayerName"][name]["Precision"][kind])
+            same = np.array_equal(np.sort(np.ravel(weights.data)), np.sort(np.ravel(data)))
+            if not same or weights.type.precision != wanted:
+                raise UnsupportedModel(f"hls4ml changed the {kind} of {name!r} or its type")
 
 
-def _predictor(project: Any, graph: Path) -> Predict:
-    read = program.read(graph)
-    outputs = list(project.get_output_variables())
-    if len(outputs) != 1:
-        raise UnsupportedModel(f"hls4ml gave the model {len(outputs)} outputs; one is expected")
+def _predictor(project: Any, design: Design) -> Predict:
+    read = design.program
+    start, end = design.wires[input_quant(read).output], design.wires[read.output]
+    widths = [design.found[tensor].spec.width for tensor in (input_quant(read).output, read.output)]
+    kind = np.float32 if max(widths) <= 24 else np.float64  # which must carry every code
+    places = np.argsort(end.order)
 
-    def predict(values: NDArray[Any]) -> NDArray[np.float64]:
+    # The compiled function lets go of Python's lock. In io_parallel it keeps nothing between its
+    # calls but its weights, which this one loads; streams keep their line buffers in statics.
+    cores = 1 if design.stream else len(os.sched_getaffinity(0))
+    project.predict(np.zeros((1, len(start.order)), dtype=kind))
+
+    def one(rows: NDArray[Any]) -> NDArray[Any]:
+        # hls4ml drops the batch axis of one sample.
+        return np.asarray(project.predict(rows), dtype=np.float64).reshape(len(rows), len(places))
+
+    def predict(values: NDArray[Any], threads: int = cores) -> NDArray[np.float64]:
         # The C++ begins behind the first Quant: its input type would cut off and wrap instead.
-        on_grid = quantize_input(read, values)
-        # hls4ml reads memory, not strides: the array must be contiguous after the transpose.
-        last = on_grid.transpose(0, 2, 3, 1) if on_grid.ndim == 4 else on_grid
-        out = project.predict(np.ascontiguousarray(last, dtype=np.float32))
-        return np.asarray(out, dtype=np.float64).reshape(len(values), -1)
+        on_grid = quantize_input(read, values).reshape(len(values), len(start.order))
+        rows = np.ascontiguousarray(on_grid[:, start.order], dtype=kind)
+        parts = np.array_split(rows, max(1, min(threads, cores, len(rows) // 64)))
+        with ThreadPoolExecutor(len(parts)) as pool:
+            out = np.concatenate(list(pool.map(one, map(np.ascontiguousarray, parts))))
+        return np.asarray(out[:, places].reshape(len(values), *read.output_shape))
 
     return predict
 

@@ -17,7 +17,14 @@ from fastml_kit.errors import BadRequest, FastmlError, StageFailed
 from fastml_kit.flow import FLOW, Flow, StageSpec, runs_root
 from fastml_kit.manifest import LOG_FILE, NOTEBOOK_FILE, StageEntry, now, outputs_of
 from fastml_kit.parameters import Parameters
-from fastml_kit.planning import StagePlan, borrow, plan, why_not_current
+from fastml_kit.planning import (
+    StagePlan,
+    borrow,
+    first_stale,
+    folder_of,
+    plan,
+    why_not_current,
+)
 from fastml_kit.runner.events import Event, OnEvent, first_words
 from fastml_kit.runner.log import Log
 from fastml_kit.runs import RunFolder
@@ -79,7 +86,7 @@ class RunReport:
 
 
 def run(
-    task: str,
+    task: str | None,
     given: Mapping[str, Any] | None = None,
     *,
     profile: str = "smoke",
@@ -92,22 +99,29 @@ def run(
 ) -> RunReport:
     """Bring every stage of the flow up to date, or those that the stage `until` needs.
 
-    `given` are parameters by name; they win over the profile's. A stage that is current is reused,
-    unless `force` names it. The first stage that fails ends the run. SIGTERM and Ctrl-C end it as
-    `interrupted`. `runs_dir` is relative to the project's root.
+    Without a `task`, the flow is the one for a model that the user brings. `given` are parameters
+    by name; they win over the profile's. A stage that is current is reused, unless `force` names
+    it. The first stage that fails ends the run. SIGTERM and Ctrl-C end it as `interrupted`.
+    `runs_dir` is relative to the project's root.
 
     Raises:
         BadRequest: a parameter, a name or the runs folder is refused; nothing was started.
         RunError: another process kept the run folder for longer than `lock_timeout_s`.
     """
     given = dict(given or {})
-    if given.setdefault("task", task) != task:
+    if task is None:
+        flow = flow.other or flow
+    elif flow.serving(given) is not flow:
+        raise BadRequest(f"the task is {task!r}, but a model is given too; a run takes one of them")
+    elif given.setdefault("task", task) != task:
         raise BadRequest(f"the task is {task!r}, but parameter task={given['task']!r}")
     if runs_dir is not None:
         given["runs_dir"] = str(runs_dir)
     resolved = flow.resolve(given, profile=profile)
     specs = flow.needed(flow.stage(until)) if until else list(flow.stages)
-    folder = RunFolder.of(runs_root(resolved.runs_dir), resolved.own())
+    folder = folder_of(runs_root(resolved.runs_dir), resolved)
+    if resolved.files() and first_stale(flow, specs[:1], resolved, folder):
+        resolved.look()
     driver = _Driver(flow, resolved, folder, frozenset(force), on_event)
 
     def on_wait(text: str) -> None:

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from fastml_kit import cli
 from fastml_kit.flow import FLOW, Flow
 from fastml_kit.runner import Event, display
+from fastml_kit.tests import networks
 from fastml_kit.tests.toyflow import toy, write_notebooks
 
 
@@ -40,7 +43,16 @@ def fastml(
         (["run", "digits", "--until", "exprot"], "Did you mean 'export'?"),
         (["run", "digits", "--runs-dir", "/proc/runs"], "cannot be written"),
         (["run", "digits", "--utnil", "export"], "no option --utnil. Did you mean --until?"),
-        (["run"], "Missing argument 'TASK'"),
+        (["run"], "Missing argument 'TASK'; or bring a model"),
+        (["run", "--model", "no.onnx", "--data", "x.npy"], "graph='no.onnx' is not there"),
+        (["run", "--keras", "no.h5", "--data", "x.npy"], "keras='no.h5' is not there"),
+        (["run", "--model", __file__], "data is not given"),
+        (["run", "--model", __file__, "--data", __file__], "is no whole .npy file of numbers"),
+        (["run", "--data", __file__], "--data goes with a model of your own"),
+        (["run", "digits", "--labels", __file__], "--labels goes with a model of your own"),
+        (["run", "digits", "--model", __file__], "a run takes one of them"),
+        (["run", "--model", __file__, "-p", "graph", "x"], "graph is given twice"),
+        (["run", "-p", "graph", __file__, "-p", "weight_bits", "4"], "no parameter 'weight_bits'"),
         (["notebook", "09_nothing"], "no stage '09_nothing'"),
         (["rum", "digits"], "No such command 'rum'"),
         (["report", "some", "--latest"], "not both"),
@@ -60,6 +72,26 @@ def test_a_wrong_request_is_refused_in_one_line_with_exit_2(
     assert err.count("\n") == 1
     assert not out
     assert not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((3, 5), np.float32), "3 samples of shape (5,), the model wants (6,)"),
+        (np.full((3, 6), np.nan), "18 values that are NaN"),
+        (np.array([["a"] * 6]), "save real numbers"),
+        (np.zeros(6), "the first axis counts samples"),
+    ],
+)
+def test_wrong_samples_are_refused_before_a_kernel_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], samples: Any, message: str
+) -> None:
+    graph, data = networks.mlp(tmp_path / "mlp.onnx"), tmp_path / "x.npy"
+    np.save(data, samples)
+    code, out, err = fastml(capsys, "run", "--model", str(graph), "--data", str(data))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert not list(tmp_path.glob("runs/*/run.json"))
 
 
 def test_a_report_of_nothing_fails_in_one_line(

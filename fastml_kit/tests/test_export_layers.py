@@ -137,7 +137,8 @@ def products(a):
 
 def shared(a):
     twice = layer("QDense", 6, name="twice")
-    return twice(activation(bits(4, 1))(twice(a)))
+    other = layer("QDense", 6, name="twice_2")  # what the second use would be called
+    return other(twice(activation(bits(4, 1))(twice(a))))
 
 
 def nested(a):

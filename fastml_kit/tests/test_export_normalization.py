@@ -64,10 +64,9 @@ KEPT = {
 
 
 @pytest.mark.parametrize("name", [*CHAINS, *KEPT])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_powers_of_two_are_folded_or_kept_and_agree(tmp_path, name, seed):
+def test_powers_of_two_are_folded_or_kept_and_agree(tmp_path, name):
     shape, *layers = {**CHAINS, **KEPT}[name]()
-    model = randomized(chain(shape, *layers), seed)
+    model = randomized(chain(shape, *layers))
     graph = agree(model, tmp_path / "model.onnx")
     written = [node for node in graph.nodes if node.name.startswith("n_")]
     assert bool(written) == (name in KEPT)

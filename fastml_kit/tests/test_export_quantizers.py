@@ -196,6 +196,23 @@ REFUSED = {
 }
 
 
+def test_a_sum_far_below_a_fine_grid_is_refused(tmp_path):
+    """QKeras's x + (q(x) - x) then rounds, though the graph's bounds come before the Quant."""
+    slope = qkeras.quantized_relu(8, 0, negative_slope=0.25)
+    wide = qkeras.quantized_bits(8, 11, alpha=1)
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            activation(bits(4, 10)),
+            layer("QDense", 1, kernel_quantizer=wide, use_bias=False),
+            activation(slope, name="a"),
+        ]
+    )
+    model.layers[-2].set_weights([np.full((64, 1), 2032.0)])
+    with pytest.raises(UnsupportedModel, match="Quant 'a' takes a difference of more than 24"):
+        export.export_model(model, tmp_path / "model.onnx")
+
+
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_has_no_exact_form_is_refused_by_name(tmp_path, message):
     with pytest.raises(UnsupportedModel, match=message):

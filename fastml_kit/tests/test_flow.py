@@ -6,22 +6,66 @@ import pytest
 
 from fastml_kit import flow, sources
 from fastml_kit.errors import BadRequest, RunError
-from fastml_kit.flow import FLOW
+from fastml_kit.flow import FLOW, IMPORT_FLOW
+from fastml_kit.parameters import Hls4mlParameters, check
 
-SPECS = (*FLOW.stages, *FLOW.others)
+SPECS = (*FLOW.specs, IMPORT_FLOW.stage("import"))
 
 
-def test_every_input_comes_from_an_earlier_stage() -> None:
+@pytest.mark.parametrize("table", [FLOW, IMPORT_FLOW], ids=["FLOW", "IMPORT_FLOW"])
+def test_every_input_comes_from_an_earlier_stage(table: flow.Flow) -> None:
     seen: set[str] = set()
-    for spec in FLOW.stages:
+    for spec in table.stages:
         assert set(spec.inputs) <= seen, spec.name
         seen.add(spec.name)
 
 
 def test_every_stage_declares_a_part_of_the_flows_parameters() -> None:
+    known = FLOW.parameters.model_fields.keys() | IMPORT_FLOW.parameters.model_fields.keys()
     for spec in SPECS:
-        names = spec.parameters.model_fields.keys()
-        assert names <= FLOW.parameters.model_fields.keys(), spec.name
+        assert spec.parameters.model_fields.keys() <= known, spec.name
+
+
+def test_the_later_notebooks_serve_both_flows() -> None:
+    shared = {spec.notebook for spec in FLOW.stages} & {s.notebook for s in IMPORT_FLOW.stages}
+    assert shared == {"flow/03_hls4ml", "flow/05_synthesize", "flow/07_report"}
+    trained, brought = (table.stage("hls4ml") for table in (FLOW, IMPORT_FLOW))
+    assert set(trained.inputs) == {"export"}
+    assert set(brought.inputs) == {"import"}
+    assert set(trained.inputs["export"]) <= set(brought.inputs["import"])
+    names = [spec.name for spec in IMPORT_FLOW.needed(IMPORT_FLOW.stage("synthesize"))]
+    assert names == ["import", "hls4ml", "synthesize"]
+
+
+@pytest.mark.parametrize(
+    ("values", "stage", "wanted"),
+    [
+        ({}, None, FLOW),
+        ({"weight_bits": 3}, "hls4ml", FLOW),
+        ({"graph": "a.onnx"}, None, IMPORT_FLOW),
+        ({"keras": "a.h5", "data": "x.npy"}, "report", IMPORT_FLOW),
+        ({"task": "digits", "graph": "", "keras": ""}, "hls4ml", FLOW),
+        ({"task": "digits", "graph": "a.onnx", "keras": ""}, "hls4ml", IMPORT_FLOW),
+        ({"graph": "", "keras": ""}, None, IMPORT_FLOW),  # all that a run of the example has
+        ({}, "02_import_model", IMPORT_FLOW),
+        ({}, "02_export_qonnx", FLOW),
+        ({}, "nothing", FLOW),
+    ],
+)
+def test_parameters_pick_the_flow(values: dict, stage: str | None, wanted: flow.Flow) -> None:
+    assert FLOW.serving(values, stage) is wanted
+
+
+def test_what_concerns_the_other_flow_is_refused_unless_it_is_left_alone(tmp_path: Path) -> None:
+    for name in ("a.onnx", "x.npy"):
+        (tmp_path / name).touch()
+    files = {"graph": str(tmp_path / "a.onnx"), "data": str(tmp_path / "x.npy")}
+    adopted = IMPORT_FLOW.adopt(check(Hls4mlParameters, {**files, "clock_ns": 5.0}))
+    assert "task" not in adopted.own()
+    assert adopted.own()["clock_ns"] == 5.0
+    with pytest.raises(BadRequest, match="weight_bits=6 has no effect on a model that was brought"):
+        IMPORT_FLOW.adopt(check(Hls4mlParameters, {**files, "weight_bits": 6}))
+    assert "graph" not in FLOW.adopt(Hls4mlParameters()).own()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -36,6 +80,7 @@ def test_a_notebook_defines_its_stages_parameters_with_their_defaults(
 def test_profiles_are_valid_and_lose_to_what_is_given() -> None:
     for name in FLOW.profiles:
         FLOW.resolve({}, profile=name)
+        IMPORT_FLOW.resolve({}, profile=name)
     assert FLOW.resolve({"seeds": 2}, profile="full").own()["seeds"] == 2
     assert FLOW.resolve({}, profile="full").own()["seeds"] == 3
     with pytest.raises(BadRequest, match="Did you mean 'full'"):

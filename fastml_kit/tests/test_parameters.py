@@ -1,11 +1,21 @@
 """Parameters: what is refused is refused in one line that says what would be taken."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastml_kit.errors import BadRequest
-from fastml_kit.parameters import FlowParameters, ModelParameters, allowed, check, read_value
+from fastml_kit.parameters import (
+    FlowParameters,
+    ImportFlowParameters,
+    ModelParameters,
+    ReportParameters,
+    allowed,
+    check,
+    read_value,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +64,47 @@ def test_whatever_is_asked_for_is_taken_as_it_is_or_refused(values: dict) -> Non
         assert "\n" not in refusal
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"graph": "a.onnx"}, "data is not given"),
+        ({"graph": "a.onnx", "keras": "a.h5", "data": "x.npy"}, "a run takes one model"),
+        ({"graph": "b.onnx", "data": "x.npy"}, "graph='b.onnx' is not there"),
+        ({"graph": "a.onnx", "data": "."}, "data='.' is a folder"),
+        ({"graph": "a\0", "data": "x.npy"}, "is not there"),
+        ({"data": "x.npy"}, "is for a model that you bring"),
+        ({"input_format": "8,4"}, "input_format='8,4' is for a model that you bring"),
+        ({"exact": False}, "exact=False is for a model that you bring"),
+        ({"graph": "a.onnx", "data": "x.npy", "exact": False}, "exact=False is for Keras models"),
+        ({"graph": "a.onnx", "data": "x.npy", "input_format": "8"}, "such as '16,6'"),
+        ({"graph": "a.onnx", "data": "x.npy", "input_format": "0,4"}, "input_format='0,4'"),
+        ({"graph": "a.onnx", "data": "x.npy", "weight_bits": 4}, "no parameter 'weight_bits'"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.onnx", "a.h5", "x.npy"):
+        (tmp_path / name).touch()
+    with pytest.raises(BadRequest) as refusal:
+        check(ImportFlowParameters, given)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_is_found_from_where_the_process_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.onnx", "x.npy"):
+        (tmp_path / name).touch()
+    taken = check(ImportFlowParameters, {"graph": "a.onnx", "data": "x.npy"})
+    assert taken.files() == {"graph": tmp_path / "a.onnx", "data": tmp_path / "x.npy"}
+    assert check(ImportFlowParameters, taken.model_dump()) == taken
+    assert FlowParameters().files() == {}
+
+
 def test_a_whole_number_is_a_number() -> None:
     taken = check(FlowParameters, {"clock_ns": 5})
     assert isinstance(taken.clock_ns, float)
@@ -74,9 +125,9 @@ def test_text_that_is_no_plain_yaml_is_refused(text: str) -> None:
 
 
 def test_every_parameter_says_what_it_is() -> None:
-    for name, field in FlowParameters.model_fields.items():
+    for name, field in ReportParameters.model_fields.items():
         assert field.description, name
-        assert field.description in allowed(FlowParameters, name)
+        assert field.description in allowed(ReportParameters, name)
 
 
 def test_parameters_do_not_change() -> None:

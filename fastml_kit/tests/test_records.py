@@ -22,6 +22,7 @@ RECORD = st.builds(
     model=st.none() | WORD,
     flow=st.none() | WORD,
     target=st.none() | WORD,
+    remark=st.none() | st.text(min_size=1, max_size=9),
 )
 
 

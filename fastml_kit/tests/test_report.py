@@ -17,7 +17,7 @@ STAGE = {"seconds": 1.5, "reason": None, "cell": None}
 
 
 def record(name: str, value: Any, source: str = "reference", **more: Any) -> dict[str, Any]:
-    where = {"stage": "two", "model": "toy", "flow": None, "target": None}
+    where = {"stage": "two", "model": "toy", "flow": None, "target": None, "remark": None}
     return {"name": name, "value": value, "unit": "", "source": source, **where, **more}
 
 
@@ -110,6 +110,39 @@ def test_an_estimate_shares_no_row_with_a_measurement(tmp_path: Path) -> None:
 
 def test_skips_are_shown_with_their_reason(tmp_path: Path) -> None:
     assert "skipped verify.netlist: no yosys" in text(run_folder(tmp_path, []))
+
+
+def test_a_reason_is_shown_as_it_was_written(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, [])
+    content = json.loads((folder / "run.json").read_text())
+    content["skipped"][0]["reason"] = "Concat [axis] joins 'a' and [/b]"
+    (folder / "run.json").write_text(json.dumps(content))
+    assert "skipped verify.netlist: Concat [axis] joins 'a' and [/b]" in text(folder)
+
+
+def test_a_remark_is_shown_once(tmp_path: Path) -> None:
+    records = [record(f"cost.toy.{name}", 1, remark="not exact: dense") for name in ("lut", "ff")]
+    folder = run_folder(tmp_path, [], records)
+    assert text(folder).count("remark: not exact: dense") == 1
+    found = report.summarize(folder, toy(tmp_path))["records"]
+    assert {r["remark"] for r in found} == {"not exact: dense"}
+
+
+def test_records_of_an_older_run_have_no_remark(tmp_path: Path) -> None:
+    old = record("cost.toy.lut", 1)
+    del old["remark"]
+    folder = run_folder(tmp_path, [], [old])
+    assert report.summarize(folder, toy(tmp_path))["records"][0]["remark"] is None
+    assert "remark" not in text(folder)
+
+
+def test_the_report_of_a_model_that_was_brought_has_the_stages_of_its_flow(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, [{"name": "import", "status": "ok", **STAGE}])
+    content = json.loads((folder / "run.json").read_text())
+    content["parameters"] = {"graph": "a.onnx", "keras": ""}
+    (folder / "run.json").write_text(json.dumps(content))
+    stages = [stage["name"] for stage in report.summarize(folder)["stages"]]
+    assert stages == ["import", "hls4ml", "synthesize", "report"]
 
 
 def test_a_run_is_found_by_id_by_path_and_by_being_the_latest(tmp_path: Path) -> None:

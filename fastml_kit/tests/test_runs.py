@@ -56,6 +56,23 @@ def test_a_run_is_known_by_its_parameters_in_any_order(values: dict) -> None:
     assert RunFolder.of(Path(), {**values, "more": 1}).id != one.id
 
 
+def test_a_run_of_a_file_is_known_by_its_content_and_named_after_it() -> None:
+    here, there = {"graph": "/here/A net-1.onnx"}, {"graph": "/there/A net-1.onnx"}
+    one, two, other = (
+        RunFolder.of(Path(), parameters, {"graph": content})
+        for parameters, content in ((here, "abc"), (there, "abc"), (here, "abd"))
+    )
+    assert one.id == two.id != other.id
+    assert one.id.startswith("onnx-A_net_1-")
+    assert RunFolder.of(Path(), {"keras": "/here/own.keras"}).id.startswith("keras-own-")
+    assert manifest.summary(one.id, here, [])["model"] == "A_net_1"
+
+
+def test_what_was_made_from_a_users_file_stands_without_a_stage_for_it(run: RunFolder) -> None:
+    run.publish(finished(run, "one", inputs={"graph": "abc"}))
+    assert [entry.status for entry in run.entries()] == ["ok"]
+
+
 def test_a_published_stage_is_in_place_and_in_the_summary(run: RunFolder) -> None:
     entry = run.publish(finished(run, "one"))
     assert (run.path / "one/out/file").read_text() == "data"

@@ -11,8 +11,15 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from fastml_kit import cells as executed
-from fastml_kit import manifest, runner, session
-from fastml_kit.errors import BadRequest, RunError, StageFailed
+from fastml_kit import manifest, records, runner, session
+from fastml_kit.errors import (
+    BadRequest,
+    MismatchError,
+    RunError,
+    StageFailed,
+    ToolNotFound,
+    UnsupportedModel,
+)
 from fastml_kit.tests.toyflow import CELLS, HEAD, toy, write_notebooks
 
 
@@ -144,6 +151,49 @@ def test_numpy_scalars_are_recorded_as_numbers(runs: Path) -> None:
     record = stage.record("cost.toy.lut", np.int64(3), unit="LUT", source="yosys", target="xc7")
     assert type(record.value) is int
     assert (record.stage, record.model, record.target) == ("one", "toy", "xc7")
+
+
+def test_a_rung_that_cannot_be_climbed_is_skipped_with_its_reason(runs: Path) -> None:
+    stage = Kernel().run(HEAD, CELLS["01_one"][0], CELLS["01_one"][1][0])
+    for error in (UnsupportedModel("no Foo here"), ToolNotFound("no g++")):
+        with stage.climbing("verify.csim", "verify.rtl"):
+            raise error
+    with pytest.raises(MismatchError), stage.climbing("verify.da4ml"):
+        raise MismatchError("codes differ")
+    stage.file("numbers.txt").touch()
+    stage.finish()
+    _, skips = records.load(next(runs.glob("*/one/records.json")))
+    assert [(skip.name, skip.reason) for skip in skips] == [
+        ("verify.csim", "no g++"),
+        ("verify.rtl", "no g++"),
+    ]
+
+
+def test_a_remark_is_on_every_record_of_the_stage_and_of_those_made_from_it(runs: Path) -> None:
+    kernel = Kernel()
+    _, cells = CELLS["01_one"]
+    kernel.run(HEAD, CELLS["01_one"][0], *cells[:-1])
+    kernel.run("stage.remark('not exact: dense')", cells[-1])
+    (record,) = records.load(next(runs.glob("*/one/records.json")))[0]
+    assert record.remark == "not exact: dense"
+    # The third stage reads the records of both others, and adds a record of its own.
+    parameters, cells = CELLS["03_three"]
+    stage = kernel.run(HEAD, parameters, cells[0])
+    if not any(r.remark for r in stage.records_of("one")):
+        pytest.fail("the first stage was made anew, and lost its remark")
+    kernel.run("stage.record('cost.toy.lut', 1, unit='LUT', source='yosys')", cells[-1])
+    (record,) = records.load(next(runs.glob("*/three/records.json")))[0]
+    assert record.remark == "not exact: dense"
+
+
+def test_an_input_is_found_whichever_stage_made_it(runs: Path) -> None:
+    kernel = Kernel()
+    stage = kernel.run(HEAD, CELLS["03_three"][0], CELLS["03_three"][1][0])
+    assert stage.found("out/total.txt").read_text() == "6"
+    with pytest.raises(BadRequest, match=r"records\.json comes from one, two; it must come from"):
+        stage.found("records.json")
+    with pytest.raises(BadRequest, match=r"nothing\.txt comes from no stage"):
+        stage.found("nothing.txt")
 
 
 @pytest.mark.parametrize("name", ["../up", "/etc/passwd", "", ".", "stage.json", "records.json"])

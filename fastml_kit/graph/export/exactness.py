@@ -44,8 +44,10 @@ def prove(graph: Writer, name: str, notes: Notes) -> None:
         notes.inexact.append(str(error))
         return
     last = graph.tensor  # called by the output's name in what was read
+    # Keras subtracts what a quantizer reads before its bounds are applied.
+    bounded = {node.output: node.inputs[0] for node in read.nodes if node.op == "Clip"}
     for node in read.nodes:
-        source = found.get(node.inputs[0])
+        source = found.get(bounded.get(node.inputs[0], node.inputs[0]))
         bound = found[node.output]
         own_name = last if node.output == OUTPUT else node.output
         if source is not None and node.op in ("Quant", "BipolarQuant", "MultiThreshold"):

@@ -4,9 +4,9 @@ A model is a graph of nodes, one for each use of a layer; they are walked in an 
 every tensor is made before it is read. Models inside models are walked where they stand.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -30,20 +30,22 @@ from fastml_kit.graph.writer import INPUT, Writer
 
 @dataclass
 class Walk:
-    """One export: the graph, the notes, and the names that are taken."""
+    """One export: the graph, the notes, the names of layers, and those that are taken."""
 
     out: Writer
     notes: Notes
-    uses: Counter[str] = field(default_factory=Counter)
+    layers: frozenset[str]
+    taken: set[str] = field(default_factory=set)
 
     def site(
         self, layer: Any, prefix: str, shape: Shape, last: bool, affine: Affine | None
     ) -> Site:
         """Return where `layer` is written, under a name of its own."""
-        name = prefix + layer.name
-        self.uses[name] += 1
-        if self.uses[name] > 1:
-            name = f"{name}_{self.uses[name]}"
+        name = own = prefix + layer.name
+        numbers = count(2)
+        while name in self.taken or (name != own and name in self.layers):
+            name = f"{own}_{next(numbers)}"
+        self.taken.add(name)
         return Site(layer, name, self.out, self.notes, shape, last, affine)
 
 
@@ -71,7 +73,7 @@ def write(model: Any, notes: Notes) -> Writer:
             f"the input shape is {shape}; (n,), (steps, channels) or (height, width, channels)"
         )
     out = Writer(shape=channel_first_shape(shape))
-    walk = Walk(out, notes)
+    walk = Walk(out, notes, frozenset(_layer_names(model, "")))
     (value,) = nodes(model, [Value(INPUT, shape)], walk, "", last=True)
     if value.tensor in notes.odd:
         raise UnsupportedModel(
@@ -128,6 +130,14 @@ def _layer(
     if site.name in walk.notes.detours:
         walk.notes.detours[value.tensor] = walk.notes.detours.pop(site.name)
     return value
+
+
+def _layer_names(model: Any, prefix: str) -> Iterator[str]:
+    """Yield what the layers of `model` are called in the graph, those of inner models included."""
+    for layer in model.layers:
+        yield prefix + layer.name
+        if hasattr(layer, "_nodes_by_depth"):
+            yield from _layer_names(layer, f"{prefix}{layer.name}_")
 
 
 def _sorted(model: Any) -> list[Any]:

@@ -38,11 +38,6 @@ class Quantizer:
     #: The codes, where the tensor is a constant.
     codes: NDArray[np.int32] | None
 
-    @property
-    def axis(self) -> int | None:
-        """Along which axis the scale changes, if it does."""
-        return int(np.argmax(self.scale.shape)) if self.scale.ndim else None
-
 
 def examine(
     node: Any, constants: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]

@@ -5,13 +5,21 @@ set; parameters that it would misread (zero points and scales of odd shapes, oth
 written as it reads them; unsigned narrow Quants of 8 bits get the Clip that it forgets; and what
 stays a Quant, so that plain onnxruntime could not run the file, is refused unless asked for.
 
-onnxruntime's optimizer, as it is by default, changes the numbers of some QCDQ graphs: it merges a
-quantizer into the next, and fuses products into kernels which, on x86 processors without VNNI, add
-up pairs of uint8 times int8 in 16 bits that saturate. It does neither where data has a Clip, which
-here it always has, be it that of all 8 bits, and where weights that could saturate are int32.
-
-Biases of more than 8 bits are constants, so nothing need quantize them at run time: they are int32
+Constants of more than 8 bits, such as biases, which nothing need quantize at run time, are int32
 initializers, a Clip that says their width, and a DequantizeLinear.
+
+onnxruntime 1.25 with its optimizer on, as it is by default, changes the numbers of QCDQ graphs:
+
+- it makes one quantizer of two in a row, with other steps than either has;
+- a product with weights behind a DequantizeLinear becomes MatMulNBits, which rounds its data to 8
+  bits, or a product of integers, which on x86 processors without VNNI adds up pairs of uint8 times
+  int8 in 16 bits that saturate;
+- it takes the scale of an int32 bias to be that of the product which the bias is added to, whatever
+  the file says, and rounds a bias in floating point to that scale.
+
+All of that needs a DequantizeLinear right before an operation. So a guard stands between: a Clip of
+the real values to the range that they have anyway. Data has its Clip between integers too, be it to
+all 8 bits. With ``guard=False`` neither is written; then turn the optimizer off.
 """
 
 import warnings
@@ -29,16 +37,14 @@ from fastml_kit.graph.readers.base import label
 
 #: Clip between integers came with opset 12, scales along an axis with 13.
 OPSET = 13
-#: Two products of uint8 and a weight up to here stay within 16 bits: 2 * 255 * 64.
-PAIR_SAFE = 64
 FIX = "use Quant nodes of 2 to 8 bits that round half to even, or keep these with strict=False"
 
 
-def to_qcdq(path: Path, target: Path, *, strict: bool = True) -> Conversion:
+def to_qcdq(path: Path, target: Path, *, strict: bool = True, guard: bool = True) -> Conversion:
     """Write the QONNX file `path` to `target` in QCDQ, with the same values.
 
     With ``strict=False`` nodes that QCDQ cannot carry stay as they are, and are named in the result
-    with the reason.
+    with the reason. Without `guard` onnxruntime must not optimize the graph.
 
     Raises:
         RunError: `path` is missing or no ONNX file.
@@ -63,17 +69,16 @@ def to_qcdq(path: Path, target: Path, *, strict: bool = True) -> Conversion:
     legal = {out: one for out, (_, one) in found.items() if isinstance(one, Quantizer)}
     if not legal:
         raise UnsupportedModel(f"{path.name} has no Quant node that QCDQ can carry")
-    bytes_in = any(
-        one.codes is None and one.spec.width == 8 and not one.spec.signed for one in legal.values()
-    )
-    stored = {out for out, one in legal.items() if _is_stored(one, bytes_in)}
+    stored = {out for out, one in legal.items() if one.spec.width > 8}
     for out, one in legal.items():
         _store(model.graph, one) if out in stored else _spell_out(model.graph, one)
     names = {out: one.node.name or out for out, one in legal.items()}
     model = _rewritten(model)
     for out, one in legal.items():
         if out not in stored:
-            _finish(model.graph, out, one, names[out])
+            _finish(model.graph, out, one, names[out], full=guard)
+        if guard:
+            _guard(model.graph, out, one, names[out])
     _save(model, target, alone=not stayed)
     return Conversion(
         path=target,
@@ -100,35 +105,25 @@ def _raised(model: Any) -> Any:
         return version_converter.convert_version(model, OPSET)
 
 
-def _is_stored(one: Quantizer, bytes_in: bool) -> bool:
-    """Tell whether a constant is to be stored as int32: too wide, or unsafe beside uint8 data."""
-    if one.codes is None:
-        return False
-    unsafe = one.spec.signed and np.abs(one.codes).max(initial=0) > PAIR_SAFE
-    return one.spec.width > 8 or bool(bytes_in and one.codes.ndim > 1 and unsafe)
-
-
 def _store(graph: Any, one: Quantizer) -> None:
     """Replace the Quant of a constant by its codes, a Clip to its width, and DequantizeLinear."""
     from onnx import helper
 
     node, at = one.node, list(graph.node).index(one.node)
     out, name = node.output[0], node.name or node.output[0]
-    codes = _put(graph, f"{out}/codes", one.codes)
-    ends = [
+    clip = [
+        _put(graph, f"{out}/codes", one.codes),
         _put(graph, f"{out}/low", np.int32(one.spec.low)),
         _put(graph, f"{out}/high", np.int32(one.spec.high)),
     ]
     scale = _put(graph, f"{out}/scale", one.scale.ravel() if one.scale.ndim else one.scale)
-    axis = {} if one.axis is None else {"axis": one.axis}
-    clipped = f"{out}/clipped"
-    made = [
-        helper.make_node("Clip", [codes, *ends], [clipped], name=f"{name}/Clip"),
-        helper.make_node("DequantizeLinear", [clipped, scale], [out], name=name, **axis),
-    ]
+    axis: dict[str, Any] = {"axis": int(np.argmax(one.scale.shape))} if one.scale.ndim else {}
     del graph.node[at]
-    for number, new in enumerate(made):
-        graph.node.insert(at + number, new)
+    graph.node.insert(at, helper.make_node("Clip", clip, [f"{out}/clipped"], name=f"{name}/Clip"))
+    graph.node.insert(
+        at + 1,
+        helper.make_node("DequantizeLinear", [f"{out}/clipped", scale], [out], name=name, **axis),
+    )
 
 
 def _spell_out(graph: Any, one: Quantizer) -> None:
@@ -160,14 +155,17 @@ def _rewritten(model: Any) -> Any:
         return ModelWrapper(model).transform(QuantToQCDQ()).model
 
 
-def _finish(graph: Any, out: str, one: Quantizer, name: str) -> None:
-    """Name the chain that makes `out` after its Quant, and add the Clip that it lacks."""
+def _finish(graph: Any, out: str, one: Quantizer, name: str, *, full: bool) -> None:
+    """Name the chain that makes `out` after its Quant, and add the Clip that it lacks.
+
+    Data gets one also where it takes `full` 8 bits.
+    """
     from onnx import helper
 
     makers = {output: node for node in graph.node for output in node.output}
     last = makers[out]
     if last.op_type != "DequantizeLinear":
-        raise UnsupportedModel(f"{label(one.node)} was left as it is by qonnx {last.op_type}")
+        raise UnsupportedModel(f"{last.op_type} {name!r} was left as it is by qonnx's conversion")
     before = makers[last.input[0]]
     last.name = f"{name}/DequantizeLinear"
     if before.op_type == "Clip":
@@ -175,27 +173,38 @@ def _finish(graph: Any, out: str, one: Quantizer, name: str) -> None:
         makers[before.input[0]].name = name
         return
     before.name = name
-    if one.codes is not None and not one.spec.narrow:
-        return  # a constant of all 8 bits
+    if not one.spec.narrow and (one.codes is not None or not full):
+        return
     kind = np.int8 if one.spec.signed else np.uint8
     ends = [
         _put(graph, f"{out}/{end}", np.array(value, kind))
         for end, value in (("low", one.spec.low), ("high", one.spec.high))
     ]
-    at = list(graph.node).index(last)
     last.input[0] = f"{out}/clipped"
     clip = helper.make_node(
         "Clip", [before.output[0], *ends], [f"{out}/clipped"], name=f"{name}/Clip"
     )
-    graph.node.insert(at, clip)
+    graph.node.insert(list(graph.node).index(last), clip)
+
+
+def _guard(graph: Any, out: str, one: Quantizer, name: str) -> None:
+    """Put a Clip of the real values, to the range they have anyway, between a chain and its use."""
+    from onnx import helper
+
+    ends = [
+        _put(graph, f"{out}/least", np.float32((one.spec.low * one.scale).min())),
+        _put(graph, f"{out}/most", np.float32((one.spec.high * one.scale).max())),
+    ]
+    last = next(node for node in graph.node if out in node.output)
+    last.output[0] = f"{out}/real"
+    guard = helper.make_node("Clip", [last.output[0], *ends], [out], name=f"{name}/guard")
+    graph.node.insert(list(graph.node).index(last) + 1, guard)
 
 
 def _put(graph: Any, name: str, values: Any) -> str:
     from onnx import numpy_helper
 
-    graph.initializer.append(
-        numpy_helper.from_array(np.ascontiguousarray(values).reshape(np.shape(values)), name)
-    )
+    graph.initializer.append(numpy_helper.from_array(np.asarray(values, order="C"), name))
     return name
 
 
@@ -203,9 +212,7 @@ def _said(one: Quantizer, stored: bool) -> str:
     if stored:
         return f"int32 codes, Clip to {one.spec.low}..{one.spec.high}, DequantizeLinear"
     kind = "int8" if one.spec.signed else "uint8"
-    if one.codes is not None and one.spec.width == 8 and not one.spec.narrow:
-        return f"QuantizeLinear to {kind}, DequantizeLinear"
-    return f"QuantizeLinear to {kind}, Clip to {one.spec.low}..{one.spec.high}, DequantizeLinear"
+    return f"QuantizeLinear to {kind}, codes {one.spec.low}..{one.spec.high}, DequantizeLinear"
 
 
 def _save(model: Any, target: Path, *, alone: bool) -> None:

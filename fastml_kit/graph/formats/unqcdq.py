@@ -2,14 +2,14 @@
 
 A chain is QuantizeLinear, perhaps a Clip, and DequantizeLinear; a constant may also be stored as
 integers, with a Clip or without. The range that its Clip and its type leave must be that of a
-width, signed or not, narrow or not; otherwise the chain has no Quant that means the same.
+width, signed or not, narrow or not; otherwise the chain has no Quant that means the same. A Clip of
+the real values that cuts nothing off, such as `to_qcdq` puts behind a chain, goes.
 
 qonnx's own `QCDQToQuant` guesses where this refuses: a Clip to 0..14 becomes 4 bits, of which 15
 is a code, a Clip of int8 to 0..7 three signed bits, and two quantizers of one tensor share the
 width of the later one.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class Chain:
     def name(self) -> str:
         """The name that the Quant gets: its QuantizeLinear's, or else its DequantizeLinear's."""
         first = self.nodes[0] if self.codes is None else self.nodes[-1]
-        return first.name or self.nodes[-1].output[0]
+        return str(first.name or self.nodes[-1].output[0])
 
 
 def from_qcdq(path: Path, target: Path, *, strict: bool = True) -> Conversion:
@@ -68,12 +68,13 @@ def from_qcdq(path: Path, target: Path, *, strict: bool = True) -> Conversion:
     }
     chains = [one for _, one in found.values() if isinstance(one, Chain)]
     stayed = [Step(name, one) for name, one in found.values() if isinstance(one, str)]
-    stayed += reader.loose(chains)
+    stayed += reader.loose()
     if strict:
         require_all(stayed, "qonnx", FIX)
     if not chains:
         raise UnsupportedModel(f"{path.name} has no chain of QuantizeLinear and DequantizeLinear")
     for chain in chains:
+        _drop_guard(model.graph, chain, reader)
         _replace(model.graph, chain)
     _drop_unused(model.graph)
     if QONNX not in {entry.domain for entry in model.opset_import}:
@@ -107,31 +108,29 @@ class _Reader:
         self.shapes = shapes.known(model)
 
     def chain(self, last: Any) -> Chain | str:
-        """Return the chain that ends in the DequantizeLinear `last`, or why it is no Quant."""
+        """Return the chain that ends in `last`, or why it is no Quant."""
+        shape = self.shapes[last.output[0]]
+        grid = self._grid(last, shape)
+        if isinstance(grid, str):
+            return grid
         nodes, at = [last], last.input[0]
         bounds = None
         if (maker := self.makers.get(at)) is not None and maker.op_type == "Clip":
-            ends = [self.constants.get(name) for name in maker.input[1:]]
-            if len(ends) != 2 or any(end is None or end.size != 1 for end in ends):
+            given = self.bounds(maker)
+            if given is None:
                 return f"{label(maker)} has bounds that are no two constants"
-            bounds = [int(end.reshape(())) for end in ends if end is not None]
+            bounds = int(given[0]), int(given[1])
             nodes.insert(0, maker)
             at = maker.input[0]
-        codes = self.constants.get(at)
-        first = None
-        if codes is None:
+        (scale, zero, kind), codes = grid, self.constants.get(at)
+        if codes is not None:
+            kind = codes.dtype
+        else:
             first = self.makers.get(at)
             if first is None or first.op_type != "QuantizeLinear":
                 return "it reads integers that no QuantizeLinear made"
             nodes.insert(0, first)
-        grid = self._grid(last, self.shapes[last.output[0]])
-        if isinstance(grid, str):
-            return grid
-        scale, zero, kind = grid
-        if codes is not None:
-            kind = codes.dtype
-        elif first is not None:
-            begun = self._grid(first, self.shapes[last.output[0]])
+            at, begun = first.input[0], self._grid(first, shape)
             if isinstance(begun, str) or not np.array_equal(begun[0], scale) or begun[1] != zero:
                 return f"{label(first)} has another scale or zero point"
             if zero:
@@ -139,22 +138,31 @@ class _Reader:
             kind = begun[2]
         if kind.kind not in "iu" or kind.itemsize > 4:
             return f"its integers are {kind}"
-        low, high = np.iinfo(kind).min, np.iinfo(kind).max
+        low, high = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
         if bounds is not None:
-            low, high = max(bounds[0], int(low)), min(bounds[1], int(high))
-        spec = _spec(int(low), int(high))
+            low, high = max(bounds[0], low), min(bounds[1], high)
+        spec = _spec(low, high)
         if spec is None:
             return f"its codes go from {low} to {high}, which is the range of no width"
-        source = first.input[0] if first is not None else at
-        return Chain(tuple(nodes), source, codes, scale, zero, spec)
+        return Chain(tuple(nodes), at, codes, scale, zero, spec)
+
+    def bounds(self, clip: Any) -> tuple[float, float] | None:
+        """Return the two bounds of a Clip, if they are constants."""
+        ends = [self.constants.get(name) for name in clip.input[1:]]
+        if len(ends) != 2:
+            return None
+        low, high = ends
+        if low is None or high is None or low.size != 1 or high.size != 1:
+            return None
+        return float(low.reshape(())), float(high.reshape(()))
 
     def _grid(
         self, node: Any, shape: tuple[int, ...]
     ) -> tuple[NDArray[np.float32], int, np.dtype[Any]] | str:
         """Return the scale, zero point and integer type of a QuantizeLinear or its opposite."""
         given = attributes(node)
-        if given.get("block_size", 0):
-            return f"{label(node)} has a scale for each block"
+        if given.get("block_size", 0) or given.get("output_dtype", 0):
+            return f"{label(node)} has a scale for each block, or names its type itself"
         scale = self.constants.get(node.input[1])
         named = node.input[2] if len(node.input) > 2 else ""
         zeros = self.constants.get(named) if named else np.zeros((), np.uint8)
@@ -166,28 +174,44 @@ class _Reader:
             sizes = [1] * len(shape)
             sizes[given.get("axis", 1)] = scale.size
             scale = scale.reshape(sizes)
-        else:
-            # hls4ml reads scalars; FINN finds a bias by its scale of shape (1,).
-            scale = scale.reshape((1,) if len(shape) == 1 else ())
-        return scale, int(zeros.ravel()[0]), zeros.dtype
+        return _plain(scale, len(shape)), int(zeros.ravel()[0]), zeros.dtype
 
-    def loose(self, chains: list[Chain]) -> list[Step]:
-        """Return the QuantizeLinear nodes that some other node reads than those of `chains`."""
-        uses = Counter(name for node in self.graph.node for name in node.input)
-        inside = {id(node): node for chain in chains for node in chain.nodes}
-        known = Counter(node.input[0] for node in inside.values())
+    def loose(self) -> list[Step]:
+        """Return the QuantizeLinear nodes whose integers some node computes with."""
+        readers: dict[str, list[Any]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                readers.setdefault(name, []).append(node)
+
+        def ends(name: str) -> set[str]:
+            found = readers.get(name, [])
+            return {
+                end
+                for node in found
+                for end in (ends(node.output[0]) if node.op_type == "Clip" else {node.op_type})
+            } or {"nothing"}
+
         return [
-            Step(label(node), "its integers go elsewhere than into a DequantizeLinear")
+            Step(label(node), f"its integers go into {', '.join(others)}, not back to real values")
             for node in self.graph.node
-            if node.op_type == "QuantizeLinear" and uses[node.output[0]] > known[node.output[0]]
+            if node.op_type == "QuantizeLinear"
+            and (others := sorted(ends(node.output[0]) - {"DequantizeLinear"}))
         ]
+
+
+def _plain(scale: NDArray[Any], rank: int) -> NDArray[Any]:
+    """Return a scale of one value in the shape that its readers like best.
+
+    hls4ml reads scalars; FINN finds a bias by its scale of shape (1,).
+    """
+    return scale if scale.size > 1 else scale.reshape((1,) if rank == 1 else ())
 
 
 def _spec(low: int, high: int) -> FixedSpec | None:
     """Return the format whose codes are exactly `low` to `high`, if there is one."""
     for width in range(1, 33):
         for signed, narrow in ((False, False), (False, True), (True, False), (True, True)):
-            if width - signed - narrow < 1:  # one signed bit is bipolar; (0, 0) is nothing
+            if width < 1 + (signed or narrow):  # one signed bit is bipolar; 0 to 0 is nothing
                 continue
             spec = FixedSpec(width, width, signed, narrow)
             if (spec.low, spec.high) == (low, high):
@@ -198,6 +222,19 @@ def _spec(low: int, high: int) -> FixedSpec | None:
 def _said(spec: FixedSpec) -> str:
     words = [f"{spec.width} bits", "signed" if spec.signed else "unsigned"]
     return ", ".join([*words, "narrow"] if spec.narrow else words)
+
+
+def _drop_guard(graph: Any, chain: Chain, reader: _Reader) -> None:
+    """Take out a Clip that alone reads the chain's real values and leaves them as they are."""
+    out = chain.nodes[-1].output[0]
+    users = [node for node in graph.node if out in node.input]
+    if len(users) != 1 or users[0].op_type != "Clip" or out in {v.name for v in graph.output}:
+        return
+    bounds = reader.bounds(users[0])
+    ends = [(end - chain.zero) * chain.scale for end in (chain.spec.low, chain.spec.high)]
+    if bounds is not None and bounds[0] <= ends[0].min() and bounds[1] >= ends[1].max():
+        graph.node.remove(users[0])
+        chain.nodes[-1].output[0] = users[0].output[0]
 
 
 def _replace(graph: Any, chain: Chain) -> None:
