@@ -1,8 +1,9 @@
 """Run the flow at several points of its parameters, as a user would, and judge the records.
 
-Every point goes through the command line in a fresh runs folder; then one notebook goes through
-bare papermill, which must leave the same records. Executed notebooks are left in
-``build/site-notebooks/<point>/``, from which the site is made, so a page shows what was tested.
+Every point goes through the command line in a fresh runs folder, one of them with a graph as a user
+would bring it; then three notebooks go through bare papermill, which must leave the same records.
+Executed notebooks are left in ``build/site-notebooks/<point>/``, from which the site is made, so a
+page shows what was tested.
 """
 
 import json
@@ -17,14 +18,17 @@ from typing import Any
 
 import nbformat
 
-from fastml_kit.flow import FLOW
+from fastml_kit import example
+from fastml_kit.flow import FLOW, IMPORT_FLOW, Flow
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "build" / "grid-runs"
 PAGES = ROOT / "build" / "site-notebooks"
 
+EXAMPLE = ROOT / "build" / "grid-example"
+
 SAMPLES = 1797  # the whole digits set
-ENGINES = {"qonnx", "reference", "csim", "da4ml", "rtl", "netlist"}
+ENGINES = frozenset({"qonnx", "reference", "fast", "csim", "da4ml", "rtl", "netlist"})
 RERUN_S = 5.0
 
 
@@ -36,6 +40,10 @@ class Point:
     arguments: tuple[str, ...]
     quality: float
     targets: frozenset[str] = frozenset({"xc7"})
+    flow: Flow = FLOW
+    metric: str = "quality.qat"
+    samples: int = SAMPLES
+    engines: frozenset[str] = ENGINES
 
 
 def values(**parameters: object) -> tuple[str, ...]:
@@ -45,21 +53,40 @@ def values(**parameters: object) -> tuple[str, ...]:
 
 POINTS = (
     # The whole promise: both FPGA families, and the median of three seeds at the task's target.
-    Point("default", ("--profile", "full"), quality=0.97, targets=frozenset({"xc7", "ecp5"})),
-    Point("cnn", values(model="cnn"), quality=0.95),
+    Point("default", ("digits", "--profile", "full"), 0.97, targets=frozenset({"xc7", "ecp5"})),
+    Point("cnn", ("digits", *values(model="cnn")), quality=0.95),
     # Nothing round: odd widths, unlike bits, deep pipelining, shared multipliers.
     Point(
         "odd",
-        values(width=13, weight_bits=3, act_bits=5, seed=7, reuse_factor=3, latency_cutoff=2),
+        (
+            "digits",
+            *values(width=13, weight_bits=3, act_bits=5, seed=7, reuse_factor=3, latency_cutoff=2),
+        ),
         quality=0.90,
+    ),
+    # A graph that was not made here, with floats in front, inside and behind; see `example`.
+    Point(
+        "brought",
+        (
+            *("--model", str(EXAMPLE / "model.onnx")),
+            *("--data", str(EXAMPLE / "data.npy")),
+            *("--labels", str(EXAMPLE / "labels.npy")),
+        ),
+        quality=0.85,
+        flow=IMPORT_FLOW,
+        metric="quality.accuracy",
+        samples=359,
+        engines=ENGINES - {"reference"},  # it is what the others are compared with
     ),
 )
 
 
 def main() -> int:
     """Run the grid; return 1 if anything is not as it must be."""
-    for folder in (RUNS, PAGES):
+    for folder in (RUNS, PAGES, EXAMPLE):
         shutil.rmtree(folder, ignore_errors=True)
+    EXAMPLE.mkdir(parents=True)
+    example.write(EXAMPLE)
     os.environ["FASTML_RUNS_DIR"] = str(RUNS)
     faults: list[str] = []
     for point in POINTS:
@@ -75,12 +102,12 @@ def main() -> int:
 
 def run(point: Point) -> list[str]:
     """Run one point, keep its notebooks for the site, and return what is wrong with it."""
-    code = fastml("run", "digits", *point.arguments)
+    code = fastml("run", *point.arguments)
     if code != 0:
         return [f"fastml run ended with {code}"]
     report = latest()
     found = judge(report, point)
-    for spec in FLOW.stages:
+    for spec in point.flow.stages:
         page = PAGES / point.name / f"{spec.notebook}.ipynb"
         page.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(RUNS / report["run"] / spec.name / "notebook.ipynb", page)
@@ -95,8 +122,8 @@ def judge(report: dict[str, Any], point: Point) -> list[str]:
     found: dict[str, list[Any]] = {}
     for record in report["records"]:
         found.setdefault(record["name"], []).append(record["value"])
-    for engine in sorted(ENGINES):
-        for name, wanted in (("samples", SAMPLES), ("mismatches", 0)):
+    for engine in sorted(point.engines):
+        for name, wanted in (("samples", point.samples), ("mismatches", 0)):
             got = found.get(f"verify.{engine}.{name}", [])
             if not got or any(value != wanted for value in got):
                 bad.append(f"verify.{engine}.{name} is {got or 'missing'}, not {wanted}")
@@ -104,7 +131,7 @@ def judge(report: dict[str, Any], point: Point) -> list[str]:
         targets = {record["target"] for record in report["records"] if record["name"] == name}
         if targets != point.targets:
             bad.append(f"{name} is there for {sorted(targets)}, not {sorted(point.targets)}")
-    name = "quality.qat_median" if "quality.qat_median" in found else "quality.qat"
+    name = "quality.qat_median" if "quality.qat_median" in found else point.metric
     quality = found.get(name, [0.0])
     if min(quality) < point.quality:
         bad.append(f"{name} is {quality}, below {point.quality}")
@@ -114,7 +141,7 @@ def judge(report: dict[str, Any], point: Point) -> list[str]:
 def rerun(point: Point) -> list[str]:
     """Run a finished point once more: nothing changed, so nothing is done, and at once."""
     start = time.monotonic()
-    code = fastml("run", "digits", *point.arguments)
+    code = fastml("run", *point.arguments)
     seconds = time.monotonic() - start
     print(f"grid: a rerun with nothing changed takes {seconds:.1f} s", flush=True)
     if code or seconds > RERUN_S:
@@ -130,7 +157,11 @@ def bare_papermill() -> list[str]:
     pages = PAGES / "papermill"
     pages.mkdir(parents=True)
     found = []
-    for name, arguments in (("00_start_here", ()), ("flow/02_export_qonnx", values(weight_bits=4))):
+    for name, arguments in (
+        ("00_start_here", ()),
+        ("flow/02_export_qonnx", values(weight_bits=4)),
+        ("studies/formats_and_zoo", ()),
+    ):
         page = pages / f"{Path(name).name}.ipynb"
         source = ROOT / "notebooks" / f"{name}.ipynb"
         papermill = [sys.executable, "-m", "papermill", "--no-progress-bar"]

@@ -9,11 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastml_kit.errors import BadRequest, UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.graph import host, importing
+from fastml_kit.graph import host, importing, reference
 from fastml_kit.graph.importing import Imported
 
 #: Any format, to find out whether a format is all that is missing.
 PROBE = FixedSpec(16, 6)
+#: Samples that the reference engine works on at a time.
+CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,19 @@ class Home:
             return host.quantize_input(self.imported.program, values)
         except UnsupportedModel:
             return values
+
+    def answer(self, inside: ArrayLike) -> NDArray[np.float64]:
+        """Return what the reference engine answers, some samples at a time to save memory.
+
+        Raises:
+            UnsupportedModel: there is no integer core.
+        """
+        if self.imported is None:
+            raise UnsupportedModel(self.reason)
+        values = np.asarray(inside, dtype=np.float64)
+        starts = range(0, len(values), CHUNK)
+        parts = (reference.run(self.imported.program, values[at : at + CHUNK]) for at in starts)
+        return np.concatenate(list(parts))
 
     def tail(self, y: ArrayLike) -> NDArray[np.float64]:
         """Return what the host makes of the core's answers."""

@@ -192,8 +192,8 @@ class SynthesizeKnobs(Hls4mlKnobs):
         return names
 
 
-class FlowParameters(SynthesizeKnobs, TrainParameters):
-    """All parameters of the flow that trains a task's model."""
+class FlowParameters(SynthesizeKnobs, FormatsParameters, TrainParameters):
+    """All parameters of the flow that trains a task's model, and of the studies beside it."""
 
 
 class ImportFlowParameters(SynthesizeKnobs, ImportParameters):

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -194,7 +195,7 @@ def measure(name: str, folder: Path, repeats: int) -> list[Engine]:
         for row in rows:
             if row.refused:
                 continue
-            got, seconds = timed(lambda row=row: row.ask(x[: row.samples]))
+            got, seconds = timed(partial(row.ask, x[: row.samples]))
             row.seconds.append(row.own_time() if row.own_time else seconds)
             labels = (row.name, "keras")
             found = verify.compare(got, want[: row.samples], spec=spec, labels=labels)

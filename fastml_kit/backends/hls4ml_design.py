@@ -128,7 +128,9 @@ class Design:
         """
         if np.array_equal(wire.order, wanted):
             return self.reshaped(wire, shape, where)
-        plain = self.shape(tensor)
+        # Axes of one element do not matter, but to hls4ml 1.3.0: it drops a Transpose of its input
+        # whose first axis has one, as if what is left could not be turned.
+        plain = tuple(length for length in self.shape(tensor) if length > 1)
         have, want = axes_of(wire.order, plain), axes_of(wanted, plain)
         if have and want:
             perm = [have.index(axis) for axis in want]

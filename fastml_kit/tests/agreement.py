@@ -101,7 +101,8 @@ def _engines(
         "qonnx": lambda: execute.run(path, x),
         "fast": lambda: fast.run(graph, x),
     }
-    if predict:
+    # Compiled, TensorFlow has no grouped convolution with a bias.
+    if predict and all(getattr(layer, "groups", 1) == 1 for layer in drawn.logits.layers):
         engines["keras predict"] = lambda: export.channel_first(
             drawn.logits.predict(drawn.x, verbose=0)
         )

@@ -48,14 +48,12 @@ def model(
         values = np.asarray(given)
         kind = values.dtype if values.dtype == np.int64 else np.float32
         tensors.append(numpy_helper.from_array(values.astype(kind), name))
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, *size))
+        for name, size in (("x", shape), (nodes[-1].output[0], to or shape))
+    )
     return helper.make_model(
-        helper.make_graph(
-            nodes,
-            "test",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, *shape))],
-            [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, (1, *(to or shape)))],
-            tensors,
-        ),
+        helper.make_graph(nodes, "test", [x], [y], tensors),
         ir_version=8,
         opset_imports=[
             helper.make_opsetid("", 16), helper.make_opsetid(QONNX_DOMAIN, qonnx_opset)

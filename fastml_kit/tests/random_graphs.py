@@ -1,12 +1,14 @@
 """Random QONNX graphs of what the three formats share: products, sums, pools, quantizers."""
 
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastml_kit.fixedpoint import FixedSpec
+from fastml_kit.graph import program, reference
 from fastml_kit.graph.writer import Writer
 
 
@@ -20,11 +22,11 @@ class Growing:
     rng: np.random.Generator
     graph: Writer
     size: float = 1.0
-    count: int = 0
+    named: int = 0
 
     def name(self, kind: str) -> str:
-        self.count += 1
-        return f"{kind}{self.count}"
+        self.named += 1
+        return f"{kind}{self.named}"
 
     def spec(self, *, signed: bool | None = None) -> FixedSpec:
         """Return a random format of 2 to 8 bits, often of 8, that suits values of `size`."""
@@ -98,8 +100,18 @@ class Growing:
 
 
 def write(path: Path, seed: int) -> Path:
-    """Write the random graph number `seed`: an MLP or a CNN."""
-    rng = np.random.default_rng(seed)
+    """Write the random graph number `seed`, drawn anew until it tells most samples apart."""
+    for attempt in count():
+        draw(path, np.random.default_rng([seed, attempt]))
+        graph = program.read(path)
+        out = reference.run(graph, inputs(graph.input_shape, 40, seed))
+        if len(np.unique(out, axis=0)) > 20:
+            return path
+    raise AssertionError  # pragma: no cover
+
+
+def draw(path: Path, rng: np.random.Generator) -> None:
+    """Write a random graph: an MLP or a CNN."""
     image = bool(rng.integers(2))
     shape = (int(rng.integers(1, 5)), 7, 7) if image else (int(rng.integers(4, 90)),)
     made = Growing(rng, Writer(shape=shape))
@@ -120,9 +132,10 @@ def write(path: Path, seed: int) -> Path:
         if rng.integers(3) == 0:
             made.residual()
         made.quantize()
+    made.dense()
     if rng.integers(2):
-        made.dense()
-    return made.graph.save(path, f"random{seed}")
+        made.graph.quantize("output", FixedSpec(8, round(float(np.log2(made.size))) + 2))
+    made.graph.save(path, "random")
 
 
 def inputs(shape: tuple[int, ...], samples: int, seed: int) -> NDArray[np.float32]:

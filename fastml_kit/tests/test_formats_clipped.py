@@ -60,7 +60,7 @@ def assert_products_of_8_bits(path: Path) -> None:
 def test_random_graphs_are_equal_in_onnxruntime(seed, tmp_path):
     path = random_graphs.write(tmp_path / "m.onnx", seed)
     shape = program.read(path).input_shape
-    assert_equal_in_onnxruntime(path, tmp_path, random_graphs.inputs(shape, 20, seed), 2)
+    assert_equal_in_onnxruntime(path, tmp_path, random_graphs.inputs(shape, 40, seed), 8)
 
 
 def test_a_random_mlp_says_its_widths_by_clips_of_integers(tmp_path):

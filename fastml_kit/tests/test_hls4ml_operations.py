@@ -1,8 +1,6 @@
 """hls4ml, operation by operation: compiled C++ with the reference's codes, or a refusal."""
 
 import json
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from fastml_kit.fixedpoint import FixedSpec
 from fastml_kit.graph import reference
 from fastml_kit.graph.ir import Constant, Node, Program
 from fastml_kit.tests.mixtures import MOVES, kinds, mixture, side_by_side
-from fastml_kit.tests.programs import cnn, inputs, mlp, quant
+from fastml_kit.tests.programs import cnn, inputs, mlp, quant, weights
 
 GRAPH = Path(__file__)  # any file: a plan only hashes it
 
@@ -53,6 +51,7 @@ def assert_exact(programs: dict[str, Program], folder: Path, **asked: Any) -> No
     assert np.median(distinct) > 20
 
 
+@pytest.mark.slow
 def test_random_mixtures_compile_to_the_reference_codes(tmp_path: Path) -> None:
     seen: set[str] = set()
     chosen = {}
@@ -65,8 +64,9 @@ def test_random_mixtures_compile_to_the_reference_codes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("move", sorted(MOVES))
-@pytest.mark.parametrize("reuse", [1, 2])
+@pytest.mark.parametrize(
+    ("move", "reuse"), [*((move, 1) for move in sorted(MOVES)), ("arithmetic", 2), ("conv", 2)]
+)
 def test_each_kind_of_operation(move: str, reuse: int, tmp_path: Path) -> None:
     programs = taken(range(30), only=(move,))
     programs = dict(list(programs.items())[:8])
@@ -75,7 +75,7 @@ def test_each_kind_of_operation(move: str, reuse: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_streams_give_the_reference_codes(seed: int, tmp_path: Path) -> None:
     programs = list(taken(range(40), stream=True).values())
     program = programs[seed]
@@ -183,6 +183,23 @@ def test_flattening_and_transposing_move_nothing() -> None:
     assert not np.array_equal(order, channel_last((2, 3, 4)))
 
 
+def test_an_input_of_one_channel_is_turned_all_the_same(tmp_path: Path) -> None:
+    """hls4ml 1.3.0 takes a Transpose right behind such an input out."""
+    nodes = (
+        quant("in", "x", "q", FixedSpec(5, 2)),
+        Node("Transpose", "turn", ("q",), "t", {"perm": (0, 1, 3, 2)}),
+        Node(
+            "Conv", "conv", ("t", "w"), "y",
+            {"strides": (1, 1), "pads": (0,) * 4, "dilations": (1, 1), "group": 1},
+        ),
+    )  # fmt: skip
+    kernel = weights(np.random.default_rng(0), 2, 1, 2, 3)
+    program = Program(nodes, {"w": kernel}, "x", (1, 7, 6), "y", (2, 5, 5))
+    values = inputs(program, 50)
+    predict = predictor(program, tmp_path)
+    np.testing.assert_array_equal(predict(values), reference.run(program, values))
+
+
 def test_every_layer_has_its_own_types() -> None:
     design = design_of(cnn(), stream=False)
     assert all({"result"} <= set(types) for types in design.types.values())
@@ -204,19 +221,3 @@ def test_a_convolution_shares_its_multipliers_as_evenly_as_it_can() -> None:
     plan = plan_program(cnn(), GRAPH, BuildRequest(reuse_factor=4))
     layers = json.loads(plan.files["hls4ml_config.json"])["LayerName"]
     assert layers["conv"]["ReuseFactor"] == 3
-
-
-@pytest.mark.slow
-def test_two_threads_are_faster_than_one(tmp_path: Path) -> None:
-    cores = len(os.sched_getaffinity(0))
-    if cores < 2 or os.getloadavg()[0] > cores / 2:
-        pytest.skip("no second core, or others are using it")
-    program = mlp((64, 32, 32, 10))
-    predict, values = predictor(program, tmp_path), inputs(program, 4000)
-    want, best = reference.run(program, values), {}
-    for threads in (1, 2) * 3:
-        begin = time.perf_counter()
-        out = predict(values, threads=threads)
-        best[threads] = min(best.get(threads, 1e9), time.perf_counter() - begin)
-        np.testing.assert_array_equal(out, want)
-    assert best[2] < 0.8 * best[1], best

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastml_kit import example, given, home
-from fastml_kit.errors import BadRequest
+from fastml_kit.errors import BadRequest, UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
 from fastml_kit.graph import execute, reference
 from fastml_kit.tests import onnxgraphs
@@ -19,12 +19,24 @@ def test_the_example_comes_home_and_answers_as_the_original(tmp_path):
     assert core.imported.head.ops == ("Mul",)
     assert core.imported.tail.ops == ("Softmax",)
     inside = core.head(kept.x)
-    answers = reference.run(core.imported.program, inside)
+    answers = core.answer(inside)
+    assert np.array_equal(answers, reference.run(core.imported.program, inside))
     whole = core.tail(answers)
     assert np.array_equal(whole, execute.run(kept.model, kept.x))
     assert len(np.unique(whole.argmax(axis=1))) == 10
     assert np.array_equal(reference.run(core.imported.program, core.wires(inside)), answers)
     assert home.accuracy(whole, kept.labels) > 0.85
+
+
+def test_answers_do_not_depend_on_how_many_are_asked_for_at_a_time(tmp_path, monkeypatch):
+    kept = given.keep(example.write(tmp_path), tmp_path)
+    core = home.bring(kept.model, tmp_path / "core.onnx")
+    inside = core.head(kept.x)
+    whole = core.answer(inside)
+    monkeypatch.setattr(home, "CHUNK", 100)
+    assert np.array_equal(core.answer(inside), whole)
+    with pytest.raises(UnsupportedModel, match="why"):
+        home.Home(None, "why").answer(inside)
 
 
 def test_a_format_that_is_missing_is_asked_for_and_leaves_no_file(tmp_path):

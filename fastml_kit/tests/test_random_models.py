@@ -1,5 +1,6 @@
 """Random QKeras models are exported exactly or refused by name; there is no third outcome."""
 
+from collections import Counter
 from random import Random
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastml_kit.graph import fast, reference
+from fastml_kit.models import train
 from fastml_kit.models.keras2 import keras
 from fastml_kit.tests import agreement, random_models
 
@@ -110,3 +112,59 @@ def test_the_same_seed_draws_the_same_model():
     assert np.array_equal(one.x, two.x)
     assert np.array_equal(one.logits(one.x), two.logits(two.x))
     assert one.kinds == two.kinds
+
+
+def judged(layers, x, folder):
+    """Judge a chain of layers, whose weights are as large as they get."""
+    model = keras.Sequential([keras.Input(shape=x.shape[1:]), *layers])
+    for layer in model.layers:
+        signs = [np.sign(w + 0.5 - np.arange(w.shape[-1]) % 2) for w in layer.get_weights()]
+        layer.set_weights([2.0**20 * sign for sign in signs])
+    train.freeze(model)
+    drawn = random_models.Drawn(model, x.astype(np.float32), model, Counter(), ())
+    return agreement.judge(drawn, folder)
+
+
+@pytest.mark.parametrize(
+    ("step_bits", "activation", "outcome"),
+    [
+        (0, "quantized_bits(8,0,alpha=1)", "refused"),
+        (0, "quantized_bits(8,12,alpha=1)", "exact"),
+        (0, "quantized_relu(8,12,negative_slope=0.25)", "exact"),
+        (11, "quantized_relu(8,0,negative_slope=0.25)", "refused"),
+        (11, "binary(alpha=0.125)", "refused"),
+        (11, "quantized_relu(8,0)", "refused"),
+    ],
+)
+def test_a_large_sum_that_saturates_a_fine_grid_is_refused_where_keras_rounds(
+    tmp_path, step_bits, activation, outcome
+):
+    """QKeras's x + (q(x) - x) needs the bits of both; on their own both fit."""
+    from qkeras import QActivation, QDense, quantized_bits
+
+    step = 2.0**step_bits
+    x = step * np.random.default_rng(0).integers(-128, 128, (16, 64))
+    x[:4] = 127 * step
+    x[4:8] = -128 * step
+    layers = [
+        QActivation(quantized_bits(8, 7 + step_bits, alpha=1)),
+        QDense(2, kernel_quantizer=quantized_bits(8, 7, alpha=1), use_bias=False),
+        QActivation(activation),
+    ]
+    assert judged(layers, x, tmp_path).outcome == outcome
+
+
+def test_a_layer_used_twice_may_have_a_namesake(tmp_path):
+    from qkeras import QActivation, QDense, quantized_bits
+
+    quantizer = quantized_bits(4, 1, 1, alpha=1)
+    shared = QDense(3, kernel_quantizer=quantizer, use_bias=False, name="d")
+    last = QDense(3, kernel_quantizer=quantizer, use_bias=False, name="d_2")
+    x = tensor = keras.Input(shape=(3,))
+    for layer in (shared, shared, last):
+        tensor = layer(QActivation(quantizer)(tensor))
+    model = keras.Model(x, tensor)
+    train.freeze(model)
+    values = random_models.samples(quantizer, (3,), np.random.default_rng(0))
+    drawn = random_models.Drawn(model, values, model, Counter(), ())
+    assert agreement.judge(drawn, tmp_path).outcome == "exact"

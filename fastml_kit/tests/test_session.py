@@ -169,21 +169,23 @@ def test_a_rung_that_cannot_be_climbed_is_skipped_with_its_reason(runs: Path) ->
     ]
 
 
-def test_a_remark_is_on_every_record_of_the_stage_and_of_those_made_from_it(runs: Path) -> None:
-    kernel = Kernel()
-    _, cells = CELLS["01_one"]
-    kernel.run(HEAD, CELLS["01_one"][0], *cells[:-1])
-    kernel.run("stage.remark('not exact: dense')", cells[-1])
-    (record,) = records.load(next(runs.glob("*/one/records.json")))[0]
-    assert record.remark == "not exact: dense"
-    # The third stage reads the records of both others, and adds a record of its own.
-    parameters, cells = CELLS["03_three"]
-    stage = kernel.run(HEAD, parameters, cells[0])
-    if not any(r.remark for r in stage.records_of("one")):
-        pytest.fail("the first stage was made anew, and lost its remark")
-    kernel.run("stage.record('cost.toy.lut', 1, unit='LUT', source='yosys')", cells[-1])
-    (record,) = records.load(next(runs.glob("*/three/records.json")))[0]
-    assert record.remark == "not exact: dense"
+def test_a_remark_is_on_every_record_of_the_stage_and_of_those_made_from_it(
+    runs: Path, tmp_path: Path
+) -> None:
+    write_notebooks(
+        tmp_path / "notebooks",
+        one="stage.remark('not exact: dense')",
+        three="stage.record('cost.toy.lut', 1, unit='LUT', source='yosys')",
+    )
+    run = runner.run("toy", flow=toy())
+    assert run.status == "ok", run.stages
+    found = json.loads((run.folder / "run.json").read_text())["records"]
+    # The second stage does not read the records of the first one.
+    assert {(r["stage"], r["remark"]) for r in found} == {
+        ("one", "not exact: dense"),
+        ("two", None),
+        ("three", "not exact: dense"),
+    }
 
 
 def test_an_input_is_found_whichever_stage_made_it(runs: Path) -> None:

@@ -1,8 +1,9 @@
 """Operators on integers, with clipping: the form of the QONNX paper that computes on integers.
 
-Activations are uint8 or int8 tensors, whose narrower widths a Clip between integers expresses;
-weights are 8-bit initializers; MatMulInteger and ConvInteger add up in int32. Between them the sums
-are rescaled in float32, by powers of two, and QuantizeLinear rounds half to even and saturates.
+Activations are uint8 tensors, with a zero point where there are negative codes, whose narrower
+widths a Clip between integers expresses; weights are 8-bit initializers; MatMulInteger and
+ConvInteger add up in int32. Between them biases are added in float32, and QuantizeLinear rescales
+by a power of two, rounds half to even and saturates.
 That loses nothing, since `graph.ranges` proves that every sum stays below 2**24; where it might
 not, the graph is refused, and so is by name what has no form here.
 

@@ -32,7 +32,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted file. Its outputs are those of the source, value by value."""
+    """A converted file. Its outputs are those of the source, value by value.
+
+    If the file has scales that are no powers of two, that holds for every quantizer alone; sums
+    between them round in float32, as they do in the source, and engines add up in their own order.
+    """
 
     path: Path
     source: Dialect
@@ -42,6 +46,8 @@ class Conversion:
     stayed: tuple[Step, ...]
     #: Whether onnxruntime alone runs the file, without the qonnx package.
     standalone: bool
+    #: What to know before running it.
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         runs = "runs in plain onnxruntime" if self.standalone else "needs qonnx to run"
@@ -49,6 +55,7 @@ class Conversion:
             f"{self.path.name}: from {NAMES[self.source]} to {NAMES[self.target]}, {runs}",
             *(f"  {step}" for step in self.converted),
             *(f"  stays: {step}" for step in self.stayed),
+            *(f"  note: {note}" for note in self.notes),
         ]
         return "\n".join(lines)
 

@@ -15,7 +15,7 @@ from fastml_kit.graph.lowering import OPSET, PASSING, Lowering
 
 #: Two products of uint8 and int8 may add up to this before some processors saturate.
 PAIR_MOST = 2**15 - 1
-#: What products become, and what moves 8-bit elements as they are.
+#: What products become.
 PRODUCTS = {"Conv": "ConvInteger", "MatMul": "MatMulInteger"}
 REFUSED = {
     "BipolarQuant": "has one bit, plus or minus one step, which no Clip expresses",
@@ -37,8 +37,8 @@ class Integers(Lowering):
 
     `narrow` has the uint8 form of each tensor that has one, and its zero point, which is minus the
     smallest code: onnxruntime multiplies int8 data at a quarter of the speed. Where an operation on
-    float32 reads such a tensor, it is cast first. Everything else is as in `Lowering`:
-    float32 that holds the codes.
+    float32 reads such a tensor, it is cast first. Everything else is as in `Lowering`: float32 that
+    holds integers.
     """
 
     def __init__(self, program: Program) -> None:
@@ -226,8 +226,10 @@ class Integers(Lowering):
             )
         # In the unit of its codes; in another one they might be no integers.
         codes = self.data(source, found.frac)
+        if zero:
+            codes = self.add("Add", codes, self.put(zero))
         made = Narrow(f"{node.output}/uint8", zero)
-        self._cast(self.add("Add", codes, self.put(zero)), made.name, np.uint8)
+        self._cast(codes, made.name, np.uint8)
         return made, found.frac
 
     def _fitting(self, node: Node, codes: Codes) -> tuple[Codes, NDArray[np.int64] | None]:

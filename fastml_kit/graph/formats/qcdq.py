@@ -23,6 +23,7 @@ all 8 bits. With ``guard=False`` neither is written; then turn the optimizer off
 """
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,21 @@ def to_qcdq(path: Path, target: Path, *, strict: bool = True, guard: bool = True
         ),
         stayed=tuple(stayed),
         standalone=not stayed,
+        notes=_notes(legal, guard=guard),
     )
+
+
+def _notes(legal: Mapping[str, Quantizer], *, guard: bool) -> tuple[str, ...]:
+    notes = []
+    if not guard:
+        notes.append("turn onnxruntime's optimizer off, which changes the numbers of such graphs")
+    odd = [label(one.node) for one in legal.values() if (np.frexp(one.scale)[0] != 0.5).any()]
+    if odd:
+        notes.append(
+            f"{odd[0]}{f' and {len(odd) - 1} more' if odd[1:] else ''} have scales that are no "
+            "powers of two, so that sums round in float32, here as in the source"
+        )
+    return tuple(notes)
 
 
 def _raised(model: Any) -> Any:
