@@ -18,9 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastml_kit.errors import BadRequest
 
 Codes = NDArray[np.int64]
-Rounding = Literal[
-    "ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN", "HALF_CEIL"
-]
+Rounding = Literal["ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN", "HALF_CEIL"]
 Overflow = Literal["SAT", "WRAP"]
 
 #: Integers here stay below 2**62, so that a sum of two never leaves int64.

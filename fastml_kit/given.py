@@ -57,7 +57,7 @@ def beside(graph: Path) -> list[Path]:
         return []  # and onnx, which is slow to load, is not needed
     import onnx
 
-    from fastml_kit.graph import structure
+    from fastml_kit.graph.checks import structure
 
     try:
         tensors = [t for _, t in structure.constants(onnx.load(graph, load_external_data=False))]
@@ -94,7 +94,8 @@ def input_shape(path: Path, kind: Kind) -> tuple[int | None, ...] | None:
     """
     if kind == "keras":
         return _keras_shape(path)
-    from fastml_kit.graph import check, shapes, structure
+    from fastml_kit.graph import check
+    from fastml_kit.graph.checks import shapes, structure
 
     try:
         model = check.load(path)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastml_kit.errors import BadRequest, UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.graph import host, importing, reference
+from fastml_kit.graph import check, formats, host, importing, reference, verdict
 from fastml_kit.graph.importing import Imported
 
 #: Any format, to find out whether a format is all that is missing.
@@ -80,6 +80,12 @@ def bring(graph: Path, target: Path, spec: FixedSpec | None = None) -> Home:
         BadRequest: nothing is missing but the format of the input.
         RunError: `graph` is no ONNX file.
     """
+    if verdict.dialect_of(check.load(graph)) in ("qcdq", "qdq"):
+        converted = target.with_name(f"{target.stem}_qonnx.onnx")
+        try:
+            graph = formats.from_qcdq(graph, converted).path
+        except UnsupportedModel as error:
+            return Home(None, str(error))
     try:
         return Home(importing.import_graph(graph, target, input_spec=spec))
     except UnsupportedModel as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastml_kit.errors import FastmlError, RunError, UnsupportedModel
-from fastml_kit.graph import external, inference, operators, shapes, structure
+from fastml_kit.graph.checks import external, inference, operators, shapes, structure
 
 #: Protobuf cannot hold more in one message.
 MAX_BYTES = 2**31 - 1

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastml_kit.errors import BadRequest
 from fastml_kit.graph.check import refusing
-from fastml_kit.graph.structure import dynamic_inputs
+from fastml_kit.graph.checks.structure import dynamic_inputs
 
 
 def engine_of(model: Any) -> str:

@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastml_kit.errors import FastmlError, UnsupportedModel
 from fastml_kit.files import write_whole
 from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.graph import check, execute, program, ranges, shapes
+from fastml_kit.graph import check, execute, program, ranges
+from fastml_kit.graph.checks import shapes
 from fastml_kit.graph.ir import Program
 from fastml_kit.graph.readers.base import Reading, label
 from fastml_kit.graph.stretches import Stretch, resolve, submodel

@@ -36,7 +36,7 @@ def of_model(proto: Any) -> Program:
     """Read an ONNX model that `graph.check.load` accepted."""
     from onnx import numpy_helper
 
-    from fastml_kit.graph import shapes
+    from fastml_kit.graph.checks import shapes
 
     graph = proto.graph
     reading = Reading(

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph import check, importing, program, ranges, shapes, structure
+from fastml_kit.graph import check, importing, program, ranges
+from fastml_kit.graph.checks import shapes, structure
 from fastml_kit.graph.readers import READERS
 
 Level = Literal["exact", "integer", "importable", "float"]

@@ -43,10 +43,22 @@ def load(path: Path) -> Any:
     Raises:
         RunError: the file is missing or no model that Keras can read.
     """
+    import qkeras
     from qkeras.utils import _add_supported_quantized_objects
+
+    class QActivation(qkeras.QActivation):
+        """QKeras 0.9.0 does not read back the quantizer that it writes into a .keras archive."""
+
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            given = config["activation"]
+            if isinstance(given, dict):
+                config = {**config, "activation": qkeras.get_quantizer(given)}
+            return qkeras.QActivation(**config)
 
     custom: dict[str, Any] = {}
     _add_supported_quantized_objects(custom)
+    custom["QActivation"] = QActivation
     try:
         return keras.models.load_model(path, custom_objects=custom, compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -21,7 +21,7 @@ import numpy as np
 
 from fastml_kit.errors import FastmlError
 from fastml_kit.graph import check, foreign, program, reference, verdict
-from fastml_kit.graph.shapes import known
+from fastml_kit.graph.checks.shapes import known
 from fastml_kit.tests import mutations
 
 #: Elements in all tensors up to which a model is also run, not only examined.

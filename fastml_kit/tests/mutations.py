@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fastml_kit.graph.structure import QONNX
+from fastml_kit.graph.checks.structure import QONNX
 
 Rng = np.random.Generator
 NUMBERS = [-(2**63), -(2**31), -7, -1, 0, 1, 2, 3, 7, 64, 1000, 2**20, 2**31 - 1, 2**62, 2**63 - 1]

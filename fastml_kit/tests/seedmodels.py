@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fastml_kit.graph.structure import QONNX
+from fastml_kit.graph.checks.structure import QONNX
 from fastml_kit.tests import networks
 
 

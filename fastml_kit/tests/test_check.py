@@ -6,8 +6,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fastml_kit.errors import BadRequest, RunError, UnsupportedModel
-from fastml_kit.graph import check, foreign, program, reference, shapes, verdict
-from fastml_kit.graph.structure import QONNX
+from fastml_kit.graph import check, foreign, program, reference, verdict
+from fastml_kit.graph.checks import shapes
+from fastml_kit.graph.checks.structure import QONNX
 from fastml_kit.tests import networks, seedmodels
 
 

@@ -6,8 +6,8 @@ import pytest
 from fastml_kit import example, given, home
 from fastml_kit.errors import BadRequest, UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.graph import execute, reference
-from fastml_kit.tests import onnxgraphs
+from fastml_kit.graph import execute, formats, reference
+from fastml_kit.tests import networks, onnxgraphs
 from fastml_kit.tests.onnxgraphs import node
 
 WEIGHTS = {"w": np.array([[0.5, 0.25], [-0.75, 1.0]])}
@@ -83,3 +83,13 @@ def test_accuracy_takes_the_largest_output_or_the_class_number_itself():
         home.accuracy(np.full((4, 1), 0.5), labels)
     with pytest.raises(BadRequest, match="labels go up to 2, but the model has 2 outputs"):
         home.accuracy(np.zeros((4, 2)), labels)
+
+
+def test_a_qcdq_graph_is_turned_into_qonnx_first(tmp_path):
+    plain = networks.mlp(tmp_path / "model.onnx", act_bits=3)
+    formats.to_qcdq(plain, tmp_path / "qcdq.onnx")
+    core = home.bring(tmp_path / "qcdq.onnx", tmp_path / "core.onnx")
+    values = np.random.default_rng(0).integers(0, 17, (60, 6)) / 16
+    want = execute.run(plain, values)
+    assert np.array_equal(core.answer(core.head(values)), want)
+    assert len(np.unique(want)) > 20

@@ -7,6 +7,7 @@ from fastml_kit import models, tasks
 from fastml_kit.errors import BadRequest, RunError
 from fastml_kit.graph.export import quantizer_spec
 from fastml_kit.models import keras2, train
+from fastml_kit.tests.networks import images, keras_model
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,12 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
     path.write_bytes(b"not a model")
     with pytest.raises(RunError, match="no readable Keras model"):
         keras2.load(path)
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_a_model_is_read_back_from_either_kind_of_file(tmp_path, name):
+    """Quantizers given as objects come back as quantizers, and predict the same."""
+    model = keras_model("mlp", seed=3)
+    model.save(tmp_path / name)
+    again, x = keras2.load(tmp_path / name), images(50, seed=1).reshape(50, 64)
+    assert np.array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))

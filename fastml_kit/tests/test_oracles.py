@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from fastml_kit.errors import FastmlError, UnsupportedModel
-from fastml_kit.graph import check, execute, foreign, program, reference, shapes, verdict
+from fastml_kit.graph import check, execute, foreign, program, reference, verdict
+from fastml_kit.graph.checks import shapes
 
 #: What each of them is. One of them no engine takes: onnxruntime refuses its normalizations too.
 ORACLES = {

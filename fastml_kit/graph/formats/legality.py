@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fastml_kit.errors import FastmlError
 from fastml_kit.fixedpoint import FixedSpec
+from fastml_kit.graph.checks.structure import QONNX
 from fastml_kit.graph.readers.base import attributes
-from fastml_kit.graph.structure import QONNX
 
 #: Operators of QONNX that are no Quant, and what QCDQ lacks for each.
 OTHERS = {

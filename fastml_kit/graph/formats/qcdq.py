@@ -31,7 +31,8 @@ import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.files import write_whole
-from fastml_kit.graph import check, shapes, verdict
+from fastml_kit.graph import check, verdict
+from fastml_kit.graph.checks import shapes
 from fastml_kit.graph.formats.conversion import Conversion, Step, require_all
 from fastml_kit.graph.formats.legality import Quantizer, examine
 from fastml_kit.graph.readers.base import label

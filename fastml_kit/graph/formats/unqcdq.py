@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.files import write_whole
 from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.graph import check, shapes, verdict
+from fastml_kit.graph import check, verdict
+from fastml_kit.graph.checks import shapes
+from fastml_kit.graph.checks.structure import QONNX
 from fastml_kit.graph.formats.conversion import Conversion, Step, require_all
 from fastml_kit.graph.readers.base import attributes, label
-from fastml_kit.graph.structure import QONNX
 
 FIX = "clip to the range of a width (such as -8..7 or 0..15), or keep these with strict=False"
 

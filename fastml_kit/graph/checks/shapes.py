@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph.structure import dynamic_inputs, label
+from fastml_kit.graph.checks.structure import dynamic_inputs, label
 
 #: Elements that a tensor may have for one sample: a 4096 by 4096 image.
 MAX_ELEMENTS = 2**24

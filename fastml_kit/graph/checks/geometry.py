@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph.structure import QONNX, label
+from fastml_kit.graph.checks.structure import QONNX, label
 
 Shape = tuple[int, ...]
 

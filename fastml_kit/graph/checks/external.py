@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph.structure import constants
+from fastml_kit.graph.checks.structure import constants
 
 
 def bring_in(model: Any, folder: Path, limit: int) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph import folding, geometry, shapes
-from fastml_kit.graph.structure import QONNX, arrays, dynamic_inputs, label
+from fastml_kit.graph.checks import folding, geometry, shapes
+from fastml_kit.graph.checks.structure import QONNX, arrays, dynamic_inputs, label
 
 #: Operators of QONNX whose output has the shape of their first input.
 SHAPELESS = ("BipolarQuant", "FloatQuant", "IntQuant", "MultiThreshold", "Quant", "Trunc")

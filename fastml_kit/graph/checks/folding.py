@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph.structure import label
+from fastml_kit.graph.checks.structure import label
 
 #: What shapes are computed with. None of them makes much out of little.
 ARITHMETIC = (

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from fastml_kit.errors import UnsupportedModel, nearest
-from fastml_kit.graph.structure import ALIASES, CHANNELS_LAST, QONNX, STANDARD, label
+from fastml_kit.graph.checks.structure import ALIASES, CHANNELS_LAST, QONNX, STANDARD, label
 
 #: QONNX's operators and how many inputs each may have.
 QONNX_INPUTS = {
