@@ -53,11 +53,13 @@ class Tally:
         self.engines: dict[str, Counter[str]] = defaultdict(Counter)
         self.not_taken: dict[str, Counter[str]] = defaultdict(Counter)
         self.failures: list[str] = []
+        self.hopeless = 0  # models drawn with something that has no exact form
         self.distinct: list[int] = []
 
     def add(self, seed: int, drawn: Any, verdict: agreement.Verdict) -> None:
         """Count one model."""
         self.outcomes[verdict.outcome] += 1
+        self.hopeless += bool(drawn.refused)
         for kind in drawn.kinds:
             self.kinds[kind][verdict.outcome] += 1
         if verdict.outcome == "refused":
@@ -73,8 +75,10 @@ class Tally:
         if not verdict.sound:
             self.fail(seed, verdict.detail)
 
-    def backend(self, name: str, seed: int, verdict: agreement.Verdict, folder: Path) -> None:
-        """Build the exact model at `verdict.path` with a backend, and compare."""
+    def backend(
+        self, name: str, seed: int, model: Any, verdict: agreement.Verdict, folder: Path
+    ) -> None:
+        """Build the exact `model`, which lies at `verdict.path`, with a backend, and compare."""
         graph = program.read(verdict.path)
         if name == "da4ml" and _multiplications(graph) > MULTIPLICATIONS:
             self.not_taken[name][f"more than {MULTIPLICATIONS:,} multiplications"] += 1
@@ -87,7 +91,8 @@ class Tally:
             got = predict(verdict.x)
         except (UnsupportedModel, BuildFailed) as error:
             kind = type(error).__name__
-            self.not_taken[name][f"{kind}: {' '.join(str(error).split())[:110]}"] += 1
+            reason = agreement.without_names(" ".join(str(error).split())[:110], model)
+            self.not_taken[name][f"{kind}: {reason}"] += 1
             return
         got = np.reshape(got, verdict.wanted.shape)
         labels = (name, "reference")
@@ -105,16 +110,20 @@ class Tally:
         """Print all tables."""
         console = Console()
         count = sum(self.outcomes.values())
-        table = Table(title=f"{count} random models in {seconds:.0f} s")
+        print(f"{count} random models in {seconds:.0f} s")
+        table = Table()
         for heading in ("outcome", "models"):
             table.add_column(heading)
         for outcome, number in self.outcomes.most_common():
             table.add_row(outcome, f"{number}")
         console.print(table)
+        print(f"{self.hopeless} were drawn with something that has no exact form")
         table = Table(title="engines, against the reference engine")
         for heading in ("engine", "models", "codes", "differ"):
             table.add_column(heading)
         for engine, found in self.engines.items():
+            if not found["models"]:
+                continue
             table.add_row(engine, *(f"{found[key]:,}" for key in ("models", "codes", "differing")))
         console.print(table)
         table = Table(title="models that hold a kind of layer or quantizer")
@@ -182,7 +191,7 @@ def main() -> int:
             if verdict.outcome == "exact":
                 for backend, wanted in (("hls4ml", options.hls4ml), ("da4ml", options.da4ml)):
                     if tally.engines[backend]["models"] < wanted:
-                        tally.backend(backend, seed, verdict, folder)
+                        tally.backend(backend, seed, drawn.model, verdict, folder)
     tally.show(time.monotonic() - start)
     return int(bool(tally.failures))
 

@@ -47,7 +47,8 @@ def trace(program: Program) -> Any:
     # An adder of any width counts as one unit of delay: its carry chain is fast.
     wires = FixedVariableArrayInput((1, *program.input_shape), HWConfig(1, -1, -1))
     tensors: dict[str, Any] = {
-        name: constant.codes * 2.0**-constant.frac for name, constant in program.constants.items()
+        name: np.asarray(constant.codes * 2.0**-constant.frac)
+        for name, constant in program.constants.items()
     }
     _check(program)
     first = input_quant(program)

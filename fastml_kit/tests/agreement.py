@@ -144,8 +144,8 @@ def names(model: Any) -> set[str]:
 def without_names(text: str, model: Any) -> str:
     """Return a refusal without the names and numbers that are this model's own."""
     for name in sorted(names(model), key=len, reverse=True):
-        text = text.replace(name, "layer")
-    return re.sub(r"-?\d+(\.\d+)?(e-?\d+)?", "n", text)
+        text = re.sub(rf"\b{name}(?![a-z])", "layer", text)
+    return re.sub(r"(?<!\w)-?\d+(\.\d+)?(e-?\d+)?\b", "n", text)
 
 
 def described(model: Any) -> str:

@@ -60,6 +60,15 @@ def test_each_kind_of_operation_is_exact_and_says_something(move: str) -> None:
     assert len(seen) >= 3 and np.median(distinct) > 10
 
 
+def test_a_scalar_constant_is_a_constant() -> None:
+    """NumPy makes a plain number of what is computed with an array without axes."""
+    nodes = (quant("in", "x", "q", FixedSpec(5, 2)), Node("Mul", "times", ("q", "c"), "y", {}))
+    program = Program(nodes, {"c": Constant(np.array(3), 1)}, "x", (4,), "y", (4,))
+    values = inputs(program, 40)
+    got = np.asarray(da4ml_trace.trace(program).predict(values.reshape(40, -1)))
+    np.testing.assert_array_equal(got.reshape(40, 4), reference.run(program, values))
+
+
 def test_a_product_that_is_a_constant_is_compared_rightly() -> None:
     """A weight of zero among others, before a pool: da4ml keeps that zero negated."""
     got, want = both(mixture(3, rank=2))
