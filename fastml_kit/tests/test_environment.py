@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib import metadata
 
@@ -67,7 +68,9 @@ def test_the_lock_leaves_out_what_would_break_it_or_is_too_large():
 
 
 def test_this_environment_is_the_lock():
-    installed = {canonical(dist.name): dist.version for dist in metadata.distributions()}
+    # Of its own folder only: setuptools, once imported, adds the copies that it brings along.
+    here = metadata.distributions(path=[sysconfig.get_path("purelib")])
+    installed = {canonical(dist.name): dist.version for dist in here}
     drifted = {
         name: f"{installed.get(name)} is here, {version} is pinned"
         for name, version in LOCK.items()
