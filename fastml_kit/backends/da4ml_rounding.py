@@ -60,7 +60,7 @@ def floor_to(value: Any, frac: int, divisor: int, grid: int) -> Any:
     |x + 1/2| * |M - 2**n / divisor| / 2**n: n is chosen so that this is less.
     """
     if divisor != 1:
-        x = 2 * max(abs(int(end * 2**grid)) for end in (value.low, value.high)) + 1
+        x = 2 * max(abs(int(float(end) * 2.0**grid)) for end in (value.low, value.high)) + 1
         bits = x.bit_length() + divisor.bit_length() - 1
         factor = round(2**bits / divisor)
         if x * abs(factor * divisor - 2**bits) >= 2**bits:  # pragma: no cover - see above

@@ -60,6 +60,23 @@ def test_each_kind_of_operation_is_exact_and_says_something(move: str) -> None:
     assert len(seen) >= 3 and np.median(distinct) > 10
 
 
+def test_an_average_on_a_grid_coarser_than_one_is_divided() -> None:
+    """Steps of 32: the fractional bits of the sum are negative."""
+    window = {"kernel_shape": (3,), "strides": (3,), "pads": (0, 0), "dilations": (1,)}
+    last = quant("out", "s", "y", FixedSpec(5, 4))
+    nodes = (
+        quant("in", "x", "q", FixedSpec(4, 9)),
+        Node("SumPool", "average", ("q",), "s", {**window, "shift": 0}),
+        replace(last, attrs={**last.attrs, "divisor": 3}),
+    )
+    program = Program(nodes, {}, "x", (2, 3), "y", (2, 1))
+    values = inputs(program, 200)
+    got = np.asarray(da4ml_trace.trace(program).predict(values.reshape(200, -1)))
+    want = reference.run(program, values)
+    assert len(np.unique(want)) > 2
+    np.testing.assert_array_equal(got.reshape(want.shape), want)
+
+
 def test_a_scalar_constant_is_a_constant() -> None:
     """NumPy makes a plain number of what is computed with an array without axes."""
     nodes = (quant("in", "x", "q", FixedSpec(5, 2)), Node("Mul", "times", ("q", "c"), "y", {}))
