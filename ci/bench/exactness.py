@@ -126,8 +126,8 @@ def built(name: str, path: Path, folder: Path, until: Any) -> tuple[Any, float]:
     return timed(lambda: backend.build(plan, folder / name, until=until))
 
 
-def hardware(path: Path, folder: Path, few: int) -> list[Engine]:
-    """Build what a vendor-free flow compiles: hls4ml's C++, da4ml's interpreter and RTL."""
+def hardware(path: Path, folder: Path, few: int, rtl: bool) -> list[Engine]:
+    """Build what a vendor-free flow compiles: hls4ml's C++, da4ml's interpreter and, asked, RTL."""
     csim, csim_s = built("hls4ml", path, folder, "csim")
     rows = [
         Engine("hls4ml csim", lambda x: csim.predict(x, threads=1), few, csim_s),
@@ -139,6 +139,8 @@ def hardware(path: Path, folder: Path, few: int) -> list[Engine]:
         rows.append(Engine("da4ml", lambda x: None, few, refused=str(error)))
         return rows
     rows.append(Engine("da4ml interpreter", circuit.predict, few, da4ml_s))
+    if not rtl:
+        return rows
     binary, verilator_s = simulate.build(
         circuit.sources, circuit.top, folder / "simulation", optimize=True
     )
@@ -153,7 +155,7 @@ def hardware(path: Path, folder: Path, few: int) -> list[Engine]:
     return rows
 
 
-def engines(folder: Path, name: str) -> tuple[list[Engine], Any, Any, int]:
+def engines(folder: Path, name: str, rtl: bool) -> tuple[list[Engine], Any, Any, int]:
     """Build every engine in `folder`; return them, the inputs, the outputs' format and the MACs."""
     make, many, few = NETWORKS[name]
     network, x = make(many)
@@ -174,7 +176,7 @@ def engines(folder: Path, name: str) -> tuple[list[Engine], Any, Any, int]:
         Engine("reference", lambda v: reference.run(graph, v), few),
         Engine("fast", compiled, many, fast_s),
         Engine("fast, int8", int8, many, int8_s),
-        *hardware(path, folder, few),
+        *hardware(path, folder, few, rtl),
     ]
     return rows, x, ranges.output_spec(graph), macs
 
@@ -185,9 +187,9 @@ def sgemm_rate() -> float:
     return SGEMM_SIZE**3 / min(timed(lambda: a @ a)[1] for _ in range(5))
 
 
-def measure(name: str, folder: Path, repeats: int) -> list[Engine]:
+def measure(name: str, folder: Path, repeats: int, rtl: bool) -> list[Engine]:
     """Ask every engine `repeats` times, in turn, so that a drift of the machine hits all alike."""
-    rows, x, spec, macs = engines(folder, name)
+    rows, x, spec, macs = engines(folder, name, rtl)
     want = rows[0].ask(x)
     limit = Engine("sgemm limit", lambda v: None, len(x))
     for _ in range(repeats):
@@ -243,11 +245,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--without-rtl", action="store_true", help="Verilating takes minutes")
     options = parser.parse_args()
     differed = 0
     for name in options.network:
         with tempfile.TemporaryDirectory(prefix="fastml-bench-") as folder:
-            rows = measure(name, Path(folder), options.repeats)
+            rows = measure(name, Path(folder), options.repeats, not options.without_rtl)
         show(name, rows, options.repeats)
         differed += sum(row.mismatches for row in rows)
     return int(differed > 0)

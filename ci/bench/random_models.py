@@ -34,7 +34,7 @@ from rich.progress import track
 from rich.table import Table
 
 from fastml_kit import backends, verify
-from fastml_kit.errors import BuildFailed, UnsupportedModel
+from fastml_kit.errors import UnsupportedModel
 from fastml_kit.graph import program, ranges
 from fastml_kit.models.keras2 import keras
 from fastml_kit.tests import agreement, random_models
@@ -85,16 +85,18 @@ class Tally:
             return
         backend = backends.get(name)
         try:
-            plan = backend.plan(verdict.path, backends.BuildRequest())
-            predict = backend.build(plan, folder / f"{name}{seed}", until="csim").predict
-            assert predict is not None
-            got = predict(verdict.x)
-        except (UnsupportedModel, BuildFailed) as error:
-            kind = type(error).__name__
-            reason = agreement.without_names(" ".join(str(error).split())[:110], model)
-            self.not_taken[name][f"{kind}: {reason}"] += 1
+            with agreement.nothing_else(name):
+                plan = backend.plan(verdict.path, backends.BuildRequest())
+                predict = backend.build(plan, folder / f"{name}{seed}", until="csim").predict
+                assert predict is not None
+                got = np.reshape(predict(verdict.x), verdict.wanted.shape)
+        except UnsupportedModel as error:
+            reason = " ".join(str(error).split())[:110]
+            self.not_taken[name][agreement.without_names(reason, model)] += 1
             return
-        got = np.reshape(got, verdict.wanted.shape)
+        except agreement.Failure as failure:
+            self.fail(seed, str(failure))
+            return
         labels = (name, "reference")
         found = verify.compare(got, verdict.wanted, spec=ranges.output_spec(graph), labels=labels)
         self.engines[name].update(models=1, codes=found.codes, differing=found.mismatches)

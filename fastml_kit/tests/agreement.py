@@ -40,7 +40,7 @@ class Verdict:
         return self.outcome != "failed"
 
 
-class _Failure(Exception):
+class Failure(Exception):
     """A third outcome: what this module is there to find."""
 
 
@@ -51,41 +51,41 @@ def judge(drawn: Drawn, folder: Path, *, predict: bool = False) -> Verdict:
     """
     try:
         return _judge(drawn, folder, predict)
-    except _Failure as failure:
+    except Failure as failure:
         return Verdict("failed", str(failure))
 
 
 def _judge(drawn: Drawn, folder: Path, predict: bool) -> Verdict:
     path, stage = folder / "model.onnx", "export"
     try:
-        with _nothing_else(stage):
+        with nothing_else(stage):
             exported = export.export_model(drawn.model, path)
         stage = "reading"
-        with _nothing_else(stage):
+        with nothing_else(stage):
             graph = program.read(path)
             spec, wide = ranges.output_spec(graph), ranges.rounding_nodes(graph)
     except UnsupportedModel as error:
         return _refusal(drawn, stage, error, folder)
     if exported.inexact:
-        raise _Failure(f"an exact export notes: {exported.inexact[0]}")
+        raise Failure(f"an exact export notes: {exported.inexact[0]}")
     if wide:
-        raise _Failure(f"exported as exact, but {wide[0]} can round in float32")
+        raise Failure(f"exported as exact, but {wide[0]} can round in float32")
     if drawn.refused:
-        raise _Failure(f"exported as exact, and holds: {', '.join(drawn.refused)}")
+        raise Failure(f"exported as exact, and holds: {', '.join(drawn.refused)}")
     if (drawn.model is drawn.logits) == bool(exported.host):
-        raise _Failure(f"the host is left {exported.host}")
+        raise Failure(f"the host is left {exported.host}")
     x = export.channel_first(drawn.x)
-    with _nothing_else("reference"):
+    with nothing_else("reference"):
         wanted = reference.run(graph, x)
     distinct = len(np.unique(wanted.reshape(len(wanted), -1), axis=0))
     verdict = Verdict("exact", path=path, x=x, wanted=wanted, distinct=distinct)
     for name, ask in _engines(drawn, graph, path, x, predict).items():
         try:
-            with _nothing_else(name):
+            with nothing_else(name):
                 found = verify.compare(ask(), wanted, spec=spec, labels=(name, "reference"))
         except UnsupportedModel as error:
             if name != "fast":
-                raise _Failure(f"{name} refused: {error}") from error
+                raise Failure(f"{name} refused: {error}") from error
             continue  # the fast engine may have no form for it; the reference has
         verdict.compared[name] = found.mismatches
         if found.mismatches:
@@ -110,28 +110,28 @@ def _engines(
 
 
 @contextmanager
-def _nothing_else(what: str) -> Iterator[None]:
+def nothing_else(what: str) -> Iterator[None]:
     """Let refusals through, and take any other exception of `what` for a failure."""
     try:
         yield
     except UnsupportedModel:
         raise
     except Exception as error:
-        raise _Failure(f"{what} raised {type(error).__name__}: {error}") from error
+        raise Failure(f"{what} raised {type(error).__name__}: {error}") from error
 
 
 def _refusal(drawn: Drawn, stage: str, error: FastmlError, folder: Path) -> Verdict:
     """Judge a refusal: it names a layer, and without `exact` the file says what is not exact."""
     text = str(error)
     if not any(name in text for name in names(drawn.model)) and "the model" not in text:
-        raise _Failure(f"a refusal that names no layer: {text}")
+        raise Failure(f"a refusal that names no layer: {text}")
     try:
-        with _nothing_else("exact=False"):
+        with nothing_else("exact=False"):
             loose = export.export_model(drawn.model, folder / "loose.onnx", exact=False)
     except UnsupportedModel:
         return Verdict("refused", text, stage)
     if stage == "export" and not loose.inexact:
-        raise _Failure(f"refused ({text}), but exact=False notes nothing")
+        raise Failure(f"refused ({text}), but exact=False notes nothing")
     return Verdict("refused", text, stage)
 
 

@@ -223,7 +223,7 @@ def test_a_runner_told_to_stop_is_interrupted_in_order(place: Place, signum: int
     runner = place.start()
     working = place.working_pids()
     runner.send_signal(signum)
-    _, errors = runner.communicate(timeout=15)
+    _, errors = runner.communicate(timeout=DEADLINE_S)
     assert runner.returncode == 130
     assert "Traceback" not in errors
     wait_for(lambda: all(map(gone, working)), seconds=1)
