@@ -37,7 +37,7 @@ class Drawn:
 def draw(random: Random, *, refusals: bool = True) -> Drawn:
     """Draw a model, on whose samples every quantizer saw many codes, ties and saturation.
 
-    With `refusals`, about a quarter of all models hold something that has no exact form.
+    With `refusals`, over a quarter of all models hold something that has no exact form.
     """
     import tensorflow as tf
 
