@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
-from fastml_kit.graph import ranges
-from fastml_kit.graph.ir import Node, Program
+from fastml_kit.graph import ranges, reference
+from fastml_kit.graph.ir import Node, Program, Tensor
 
 OPSET = 16
 #: Operations that keep every element, or choose among them: a scale passes through unchanged.
 PASSING = frozenset({"Flatten", "MaxPool", "Pad", "Relu", "Reshape", "Transpose", "Upsample"})
 #: Thresholds that are counted one by one.
 MAX_THRESHOLDS = 32
+#: A small convolution is written as one matrix, if it has at most so many elements, and at most so
+#: many for each multiplication of the convolution.
+UNROLLED_WEIGHTS, UNROLLED_WASTE = 2**15, 16
 
 
 class Lowering:
@@ -211,12 +214,43 @@ class Lowering:
         unit, own = self.wanted(node.output), self.units[source]
         if unit is None:
             unit = own + self.program.constants[weights].frac
+        if node.op == "Conv" and self._is_small(node):
+            self._unrolled(node, unit)
+            return
         inputs = [source, self.constant(weights, unit - own)]
         inputs += [self.constant(name, unit) for name in bias]
         self.add(node.op, *inputs, to=node.output, **node.attrs)
         self.units[node.output] = unit
 
     _matmul = _conv = _convtranspose = _linear
+
+    def _is_small(self, node: Node) -> bool:
+        """Tell whether a matrix of all positions costs less than onnxruntime's small windows."""
+        inputs, outputs = (prod(self._shape(name)) for name in (node.inputs[0], node.output))
+        positions = outputs // self._shape(node.output)[0]
+        multiplications = self.program.constants[node.inputs[1]].codes.size * positions
+        return inputs * outputs <= min(UNROLLED_WEIGHTS, UNROLLED_WASTE * multiplications)
+
+    def _unrolled(self, node: Node, unit: int) -> None:
+        """Write a convolution as the matrix that it is: what it makes of each unit vector."""
+        source, weights, *bias = node.inputs
+        size, shape = prod(self._shape(source)), self._shape(node.output)
+        given = self.program.constants[weights]
+        unit_vectors = np.eye(size, dtype=np.int64).reshape(size, *self._shape(source))
+        answer = reference.conv(node, Tensor(unit_vectors, 0), Tensor(given.codes, given.frac))
+        matrix = answer.codes.reshape(size, -1) * 2.0 ** (unit - self.units[source] - given.frac)
+        y = self.add("MatMul", self.add("Flatten", source), self.put(matrix))
+        if bias:
+            added = self.program.constants[bias[0]]
+            values = added.codes.reshape(-1, 1) * 2.0 ** (unit - added.frac)
+            y = self.add("Add", y, self.put(np.repeat(values, prod(shape[1:]), axis=1).ravel()))
+        self.add("Reshape", y, self.put([0, *shape], np.int64), to=node.output)
+        self.units[node.output] = unit
+
+    def _shape(self, tensor: str) -> tuple[int, ...]:
+        if tensor == self.program.input:
+            return self.program.input_shape
+        return self.found[tensor].low.shape[1:]
 
     def _sumpool(self, node: Node) -> None:
         """A convolution of every channel with ones: a mean times a count might round."""
