@@ -27,7 +27,7 @@ lab: env  ## open the notebooks in JupyterLab
 doctor: env  ## show which tools are here, and what each unlocks
 	@$(BIN)/fastml doctor $(ARGS)
 
-test: lint unit notebooks  ## everything but the slow tests: at most 15 minutes
+test: lint unit notebooks  ## everything but the slow tests; up to half an hour
 
 lint: env  ## style, formatting and types
 	$(BIN)/ruff check .

@@ -102,12 +102,7 @@ def _check(program: Program) -> None:
                 f"da4ml backend: no exact form for {node.op} {node.name!r}; supported: "
                 f"{', '.join(sorted(OPERATIONS))}. Replace the node, or use the hls4ml backend."
             )
-    first = input_quant(program)
-    if first.attrs.get("zero_point", 0) or first.attrs.get("fracs") is not None:
-        raise UnsupportedModel(
-            f"da4ml backend: Quant {first.name!r} of the input has a zero point or scales by "
-            "channel, which the host does not apply; give the input one scale, and zero point 0"
-        )
+    input_quant(program)  # refuses an input that the host could not put on its grid
     found = ranges.analyse(program)
     for node in program.nodes:
         spec = found[node.output].spec

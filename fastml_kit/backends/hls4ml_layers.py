@@ -41,11 +41,6 @@ def design_of(program: Program, *, stream: bool) -> Design:
 
 def _design(program: Program, order: Indices, stream: bool) -> Design:
     first = input_quant(program)
-    if first.attrs.get("zero_point", 0) or first.attrs.get("fracs") is not None:
-        raise UnsupportedModel(
-            f"hls4ml backend: Quant {first.name!r} of the input has a zero point or scales by "
-            "channel, which the host does not apply; give the input one scale, and zero point 0"
-        )
     design, given = Design(program, ranges.analyse(program), stream), program.input_shape
     same = np.array_equal(order, natural(given))
     shape = given if same else (*given[1:], given[0])

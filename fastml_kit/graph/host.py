@@ -14,7 +14,8 @@ def input_quant(program: Program) -> Node:
     """Return the Quant that reads the program's input.
 
     Raises:
-        UnsupportedModel: the input goes anywhere else as well.
+        UnsupportedModel: the input goes anywhere else as well, or that Quant has a zero point or
+            scales by channel, so that its codes are not what a wire of one format carries.
     """
     users = [node for node in program.nodes if program.input in node.inputs]
     if len(users) != 1 or users[0].op != "Quant":
@@ -22,7 +23,13 @@ def input_quant(program: Program) -> Node:
             f"input {program.input!r} must go into one Quant; it goes into "
             f"{', '.join(f'{n.op} {n.name!r}' for n in users) or 'nothing'}."
         )
-    return users[0]
+    first = users[0]
+    if first.attrs.get("zero_point", 0) or first.attrs.get("fracs") is not None:
+        raise UnsupportedModel(
+            f"Quant {first.name!r} of the input has a zero point or scales by channel, which the "
+            "host does not apply; give the input one scale, and zero point 0"
+        )
+    return first
 
 
 def quantize_input(program: Program, values: ArrayLike) -> NDArray[np.float64]:
