@@ -1,11 +1,13 @@
 """An integer program as a plain ONNX graph of floats that hold its integers; see `graph.fast`."""
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
+from fastml_kit.fixedpoint import FixedSpec
 from fastml_kit.graph import ranges, reference
 from fastml_kit.graph.ir import Node, Program, Tensor
 
@@ -28,6 +30,7 @@ class Lowering:
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
         self.units = {program.input: 0}
+        self.pooled: set[str] = set()  # tensors that were pooled before they were asked to be
         self.users: dict[str, list[Node]] = {}
         for node in program.nodes:
             for tensor in node.inputs:
@@ -115,6 +118,11 @@ class Lowering:
         self.units[node.output] = self.units[source]
         attrs, op, extra = dict(node.attrs), node.op, list[str]()
         users = self.users.get(node.output, [])
+        if source in self.pooled:
+            if op == "MaxPool":
+                op, attrs = "Identity", {}
+            else:
+                self.pooled.add(node.output)
         if op == "Relu" and users and all(_clips_negative(user) for user in users):
             op = "Identity"
         elif op == "Reshape":
@@ -133,6 +141,12 @@ class Lowering:
         attrs, spec = node.attrs, node.attrs["spec"]
         zero, fracs = attrs.get("zero_point", 0), attrs.get("fracs")
         (source,) = node.inputs
+        if source in self.pooled:
+            self.pooled.add(node.output)
+        plain = not zero and fracs is None and attrs.get("divisor", 1) == 1
+        if plain and self.units[source] != spec.frac and self._is_exact_in_place(spec, attrs):
+            self._rounded_in_place(node)
+            return
         if fracs is None:
             x = self.data(source, spec.frac)
         else:
@@ -154,6 +168,21 @@ class Lowering:
         if fracs is not None:
             self.add("Mul", x, self.put(2.0 ** (spec.frac - fracs)), to=node.output)
         self.units[node.output] = spec.frac
+
+    def _is_exact_in_place(self, spec: FixedSpec, attrs: Mapping[str, Any]) -> bool:
+        largest = max(-spec.low, spec.high) * np.finfo(self.dtype).eps
+        return attrs["rounding"] == "ROUND" and bool(largest <= 0.5)
+
+    def _rounded_in_place(self, node: Node) -> None:
+        """Clip and round a tensor in the unit it has: to add a number so large that it has no bits
+        below a step, and to subtract it, rounds half to even.
+        """
+        (source,), spec = node.inputs, node.attrs["spec"]
+        step = 2.0 ** (self.units[source] - spec.frac)
+        x = self.add("Clip", source, self.put(spec.low * step), self.put(spec.high * step))
+        large = self.put(1.5 * step / np.finfo(self.dtype).eps)
+        self.add("Sub", self.add("Add", x, large), large, to=node.output)
+        self.units[node.output] = self.units[source]
 
     def _rounded(self, x: str, mode: str, node: Node, to: str | None = None) -> str:
         whole = {"ROUND": "Round", "FLOOR": "Floor", "CEIL": "Ceil"}
@@ -239,13 +268,56 @@ class Lowering:
         unit_vectors = np.eye(size, dtype=np.int64).reshape(size, *self._shape(source))
         answer = reference.conv(node, Tensor(unit_vectors, 0), Tensor(given.codes, given.frac))
         matrix = answer.codes.reshape(size, -1) * 2.0 ** (unit - self.units[source] - given.frac)
-        y = self.add("MatMul", self.add("Flatten", source), self.put(matrix))
+        offsets = np.zeros(matrix.shape[1])
         if bias:
             added = self.program.constants[bias[0]]
             values = added.codes.reshape(-1, 1) * 2.0 ** (unit - added.frac)
-            y = self.add("Add", y, self.put(np.repeat(values, prod(shape[1:]), axis=1).ravel()))
+            offsets = np.repeat(values, prod(shape[1:]), axis=1).ravel()
+        order, shape = self._windows(node, shape)
+        y = self.add("MatMul", self.add("Flatten", source), self.put(matrix[:, order.ravel()]))
+        if bias:
+            y = self.add("Add", y, self.put(offsets[order.ravel()]))
+        if len(order) > 1:
+            y = self.add("Reshape", y, self.put([0, *order.shape], np.int64))
+            y = self.add("ReduceMax", y, axes=[1], keepdims=0)
+            self.pooled.add(node.output)
         self.add("Reshape", y, self.put([0, *shape], np.int64), to=node.output)
         self.units[node.output] = unit
+
+    def _windows(self, node: Node, shape: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
+        """Order the elements of a convolution's output by the max-pool that it is on its way to.
+
+        What lies between never falls where its input rises (Relu, Quant), so the maximum may be
+        taken first: of rows that onnxruntime reduces fast, and before a Quant has to work on all.
+
+        Returns:
+            Indices (places in a window, windows), one row if there is no such pool, and the shape
+            that the largest of each window have.
+        """
+        whole = np.arange(prod(shape))
+        pool = self._only_user(node)
+        while pool is not None and pool.op in ("Relu", "Quant"):
+            pool = self._only_user(pool)
+        if pool is None or pool.op != "MaxPool":
+            return whole.reshape(1, -1), shape
+        kernel, (channels, *size) = pool.attrs["kernel_shape"], shape
+        after = self._shape(pool.output)
+        tiled = tuple(n // k for n, k in zip(size, kernel, strict=True)) == after[1:]
+        apart = tuple(pool.attrs["strides"]) == tuple(kernel) and set(
+            pool.attrs.get("dilations", (1,))
+        ) == {1}
+        if not tiled or not apart or any(pool.attrs["pads"]):
+            return whole.reshape(1, -1), shape
+        kept = (slice(n * k) for n, k in zip(after[1:], kernel, strict=True))
+        cropped = whole.reshape(shape)[(slice(None), *kept)]
+        pairs = [side for n, k in zip(after[1:], kernel, strict=True) for side in (n, k)]
+        places = range(2, 2 + 2 * len(kernel), 2)
+        grouped = np.moveaxis(cropped.reshape(channels, *pairs), places, range(len(kernel)))
+        return grouped.reshape(prod(kernel), -1), after
+
+    def _only_user(self, node: Node) -> Node | None:
+        users = self.users.get(node.output, [])
+        return users[0] if len(users) == 1 and node.output != self.program.output else None
 
     def _shape(self, tensor: str) -> tuple[int, ...]:
         if tensor == self.program.input:

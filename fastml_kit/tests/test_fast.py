@@ -8,6 +8,7 @@ from fastml_kit.errors import BadRequest, UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
 from fastml_kit.graph import fast, program, ranges, reference
 from fastml_kit.graph.ir import Constant, Node, Program
+from fastml_kit.graph.lowering import Lowering
 from fastml_kit.tests import networks, programs
 
 
@@ -20,6 +21,29 @@ def test_random_programs_have_equal_codes(made):
     compiled = fast.compile(made)
     assert compiled.worst <= ranges.FLOAT32_SAFE and compiled.dtype is np.float32
     assert np.array_equal(compiled(values.astype(np.float32)), reference.run(made, values))
+
+
+@pytest.mark.parametrize("strides", [(2, 3), (1, 1)])
+def test_a_pool_after_a_small_convolution_has_equal_codes(strides):
+    """Windows that lie side by side, with a crop, are pooled before the Quant; others after."""
+    rng = np.random.default_rng(0)
+    window = {"strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1}
+    pool = {"kernel_shape": (2, 3), "strides": strides, "pads": (0,) * 4, "dilations": (1, 1)}
+    nodes = (
+        programs.quant("in", "x", "q", FixedSpec(5, 1)),
+        Node("Conv", "conv", ("q", "w", "b"), "y", {**window, "kernel_shape": (2, 2)}),
+        Node("Relu", "relu", ("y",), "r", {}),
+        programs.quant("act", "r", "a", FixedSpec(4, 2, signed=False)),
+        Node("MaxPool", "pool", ("a",), "p", pool),
+    )
+    constants = {"w": programs.weights(rng, 3, 2, 2, 2), "b": programs.weights(rng, 3)}
+    shape = (3, 3, 2) if strides == (2, 3) else (3, 5, 6)
+    made = Program(nodes, constants, "x", (2, 7, 9), "p", shape)
+    compiled = fast.compile(made)
+    values = rng.uniform(-1, 1, (200, 2, 7, 9)).round(3).astype(np.float32)
+    assert np.array_equal(compiled(values), reference.run(made, values))
+    ops = [node.op_type for node in Lowering(made, np.float32).model()[0].graph.node]
+    assert ("ReduceMax" in ops) != ("MaxPool" in ops) and ("MaxPool" in ops) == (strides == (1, 1))
 
 
 def dot(x: FixedSpec, weights) -> Program:
