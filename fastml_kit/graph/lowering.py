@@ -8,27 +8,23 @@ import numpy as np
 
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.graph import ranges, reference
-from fastml_kit.graph.ir import Node, Program, Tensor
+from fastml_kit.graph import ranges, unrolling
+from fastml_kit.graph.float_graph import FloatGraph
+from fastml_kit.graph.ir import Node, Program
 
-OPSET = 16
 #: Operations that keep every element, or choose among them: a scale passes through unchanged.
 PASSING = frozenset({"Flatten", "MaxPool", "Pad", "Relu", "Reshape", "Transpose", "Upsample"})
 #: Thresholds that are counted one by one.
 MAX_THRESHOLDS = 32
-#: A small convolution is written as one matrix, if it has at most so many elements, and at most so
-#: many for each multiplication of the convolution.
-UNROLLED_WEIGHTS, UNROLLED_WASTE = 2**15, 16
 
 
-class Lowering:
+class Lowering(FloatGraph):
     """One pass over a program. `units` says how each tensor is stored: value * 2**unit."""
 
     def __init__(self, program: Program, dtype: Any) -> None:
-        self.program, self.dtype = program, np.dtype(dtype)
+        super().__init__(dtype)
+        self.program = program
         self.found = ranges.analyse(program)
-        self.nodes: list[Any] = []
-        self.tensors: list[Any] = []
         self.units = {program.input: 0}
         self.pooled: set[str] = set()  # tensors that were pooled before they were asked to be
         self.users: dict[str, list[Node]] = {}
@@ -38,8 +34,6 @@ class Lowering:
 
     def model(self) -> tuple[Any, int, int]:
         """Return the ONNX model, the output's unit, and the size of the widest tensor."""
-        from onnx import helper
-
         for node in self.program.nodes:
             handler = getattr(self, f"_{node.op.lower()}", None)
             if node.op in PASSING:
@@ -49,40 +43,12 @@ class Lowering:
                     f"{node.op} {node.name!r} has no fast form; use the reference engine"
                 )
             handler(node)
-        x, y = self.program.input, self.program.output
-        kind = helper.np_dtype_to_tensor_dtype(self.dtype)
-        graph = helper.make_graph(
-            self.nodes,
-            "fast",
-            [helper.make_tensor_value_info(x, kind, ("n", *self.program.input_shape))],
-            [helper.make_tensor_value_info(y, kind, ("n", *self.program.output_shape))],
-            initializer=self.tensors,
-        )
-        model = helper.make_model(
-            graph, ir_version=8, opset_imports=[helper.make_opsetid("", OPSET)]
-        )
+        shapes = self.program.input_shape, self.program.output_shape
+        model = self.finished(self.program.input, self.program.output, *shapes)
         widest = max(bound.low.size for bound in self.found.values())
-        return model, self.units[y], max(widest, prod(self.program.input_shape))
+        return model, self.units[self.program.output], max(widest, prod(self.program.input_shape))
 
     # -- building
-
-    def put(self, values: Any, kind: Any = None) -> str:
-        """Add a constant and return its name."""
-        from onnx import numpy_helper
-
-        name = f"fast:constant{len(self.tensors)}"
-        self.tensors.append(
-            numpy_helper.from_array(np.ascontiguousarray(values, dtype=kind or self.dtype), name)
-        )
-        return name
-
-    def add(self, op: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
-        """Add a node and return its output's name."""
-        from onnx import helper
-
-        output = to or f"fast:{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
-        return output
 
     def constant(self, name: str, unit: int, shape: tuple[int, ...] | None = None) -> str:
         """Add a constant of the program, stored in `unit`."""
@@ -243,7 +209,9 @@ class Lowering:
         unit, own = self.wanted(node.output), self.units[source]
         if unit is None:
             unit = own + self.program.constants[weights].frac
-        if node.op == "Conv" and self._is_small(node):
+        if node.op == "Conv" and unrolling.is_small(
+            self._shape(source), self._shape(node.output), self.program.constants[weights]
+        ):
             self._unrolled(node, unit)
             return
         inputs = [source, self.constant(weights, unit - own)]
@@ -253,67 +221,34 @@ class Lowering:
 
     _matmul = _conv = _convtranspose = _linear
 
-    def _is_small(self, node: Node) -> bool:
-        """Tell whether a matrix of all positions costs less than onnxruntime's small windows."""
-        inputs, outputs = (prod(self._shape(name)) for name in (node.inputs[0], node.output))
-        positions = outputs // self._shape(node.output)[0]
-        multiplications = self.program.constants[node.inputs[1]].codes.size * positions
-        return inputs * outputs <= min(UNROLLED_WEIGHTS, UNROLLED_WASTE * multiplications)
-
     def _unrolled(self, node: Node, unit: int) -> None:
-        """Write a convolution as the matrix that it is: what it makes of each unit vector."""
+        """Write a small convolution as a matrix product, with the max-pool behind it.
+
+        What lies between never falls where its input rises (Relu, Quant), so the maximum may be
+        taken first, before a Quant has to work on all elements.
+        """
         source, weights, *bias = node.inputs
-        size, shape = prod(self._shape(source)), self._shape(node.output)
-        given = self.program.constants[weights]
-        unit_vectors = np.eye(size, dtype=np.int64).reshape(size, *self._shape(source))
-        answer = reference.conv(node, Tensor(unit_vectors, 0), Tensor(given.codes, given.frac))
-        matrix = answer.codes.reshape(size, -1) * 2.0 ** (unit - self.units[source] - given.frac)
-        offsets = np.zeros(matrix.shape[1])
+        shape, given = self._shape(node.output), self.program.constants[weights]
+        codes = unrolling.matrix(node, self._shape(source), given)
+        matrix = codes * 2.0 ** (unit - self.units[source] - given.frac)
+        pool = self._only_user(node)
+        while pool is not None and pool.op in ("Relu", "Quant"):
+            pool = self._only_user(pool)
+        after = shape if pool is None else self._shape(pool.output)
+        order = unrolling.by_window(shape, pool, after)
+        y = self.add("MatMul", self.add("Flatten", source), self.put(matrix[:, order.ravel()]))
         if bias:
             added = self.program.constants[bias[0]]
             values = added.codes.reshape(-1, 1) * 2.0 ** (unit - added.frac)
-            offsets = np.repeat(values, prod(shape[1:]), axis=1).ravel()
-        order, shape = self._windows(node, shape)
-        y = self.add("MatMul", self.add("Flatten", source), self.put(matrix[:, order.ravel()]))
-        if bias:
-            y = self.add("Add", y, self.put(offsets[order.ravel()]))
+            everywhere = np.repeat(values, prod(shape[1:]), axis=1).ravel()
+            y = self.add("Add", y, self.put(everywhere[order.ravel()]))
         if len(order) > 1:
             y = self.add("Reshape", y, self.put([0, *order.shape], np.int64))
             y = self.add("ReduceMax", y, axes=[1], keepdims=0)
             self.pooled.add(node.output)
+            shape = after
         self.add("Reshape", y, self.put([0, *shape], np.int64), to=node.output)
         self.units[node.output] = unit
-
-    def _windows(self, node: Node, shape: tuple[int, ...]) -> tuple[Any, tuple[int, ...]]:
-        """Order the elements of a convolution's output by the max-pool that it is on its way to.
-
-        What lies between never falls where its input rises (Relu, Quant), so the maximum may be
-        taken first: of rows that onnxruntime reduces fast, and before a Quant has to work on all.
-
-        Returns:
-            Indices (places in a window, windows), one row if there is no such pool, and the shape
-            that the largest of each window have.
-        """
-        whole = np.arange(prod(shape))
-        pool = self._only_user(node)
-        while pool is not None and pool.op in ("Relu", "Quant"):
-            pool = self._only_user(pool)
-        if pool is None or pool.op != "MaxPool":
-            return whole.reshape(1, -1), shape
-        kernel, (channels, *size) = pool.attrs["kernel_shape"], shape
-        after = self._shape(pool.output)
-        tiled = tuple(n // k for n, k in zip(size, kernel, strict=True)) == after[1:]
-        apart = tuple(pool.attrs["strides"]) == tuple(kernel) and set(
-            pool.attrs.get("dilations", (1,))
-        ) == {1}
-        if not tiled or not apart or any(pool.attrs["pads"]):
-            return whole.reshape(1, -1), shape
-        kept = (slice(n * k) for n, k in zip(after[1:], kernel, strict=True))
-        cropped = whole.reshape(shape)[(slice(None), *kept)]
-        pairs = [side for n, k in zip(after[1:], kernel, strict=True) for side in (n, k)]
-        places = range(2, 2 + 2 * len(kernel), 2)
-        grouped = np.moveaxis(cropped.reshape(channels, *pairs), places, range(len(kernel)))
-        return grouped.reshape(prod(kernel), -1), after
 
     def _only_user(self, node: Node) -> Node | None:
         users = self.users.get(node.output, [])

@@ -4,6 +4,7 @@ The bounds give the output its format, tell that no accumulator leaves its integ
 what a backend needs to choose widths that lose nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ def analyse(program: Program) -> dict[str, Range]:
             ranges[node.output] = _first(node, program)
             continue
         try:
-            found = _bound(node, program, ranges)
+            found = bound(node, program, ranges)
         except BadRequest as error:  # aligning the binary points already takes too many bits
             raise _too_wide(node) from error
         if max(-found.low.min(), found.high.max()) >= INT64_SAFE:
@@ -146,7 +147,12 @@ def _too_wide(node: Node) -> UnsupportedModel:
     )
 
 
-def _bound(node: Node, program: Program, ranges: dict[str, Range]) -> Range:
+def bound(node: Node, program: Program, ranges: Mapping[str, Range]) -> Range:
+    """Return the range of what `node` makes of its inputs, given theirs.
+
+    Raises:
+        UnsupportedModel: it multiplies two tensors of data, or could leave int64.
+    """
     operation = reference.OPERATIONS[node.op]
 
     def bounds(name: str) -> tuple[Tensor, Tensor]:
