@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.fixedpoint import Codes
 from fastml_kit.graph import ranges
-from fastml_kit.graph.float_graph import OPSET, PASSING, Lowering
+from fastml_kit.graph.float_graph import OPSET
+from fastml_kit.graph.lowering import PASSING, Lowering
 from fastml_kit.graph.formats.conversion import Step
 from fastml_kit.graph.ir import Node, Program
 
