@@ -10,9 +10,9 @@ from fastml_kit.errors import UnsupportedModel
 from fastml_kit.fixedpoint import Codes
 from fastml_kit.graph import ranges
 from fastml_kit.graph.float_graph import OPSET
-from fastml_kit.graph.lowering import PASSING, Lowering
 from fastml_kit.graph.formats.conversion import Step
 from fastml_kit.graph.ir import Node, Program
+from fastml_kit.graph.lowering import PASSING, Lowering
 
 #: Two products of uint8 and int8 may add up to this before some processors saturate.
 PAIR_MOST = 2**15 - 1
