@@ -58,3 +58,15 @@ def get(part: str) -> Device:
     if part not in DEVICES:
         raise unknown_name("device", part, DEVICES)
     return DEVICES[part]
+
+
+def of_part(name: str) -> Device:
+    """Return the device of a part as vendors' tools name it, package and speed grade included.
+
+    Raises:
+        BadRequest: the table has no such device.
+    """
+    for device in DEVICES.values():
+        if name.startswith(device.part):
+            return device
+    raise unknown_name("device", name, DEVICES)

@@ -18,6 +18,7 @@ from fastml_kit.errors import unknown_name
 
 BACKENDS = {
     "da4ml": ("fastml_kit.backends.da4ml_backend", "Da4mlBackend"),
+    "finn": ("fastml_kit.backends.finn_backend", "FinnBackend"),
     "hls4ml": ("fastml_kit.backends.hls4ml_backend", "Hls4mlBackend"),
     "reference": ("fastml_kit.backends.reference_backend", "ReferenceBackend"),
 }

@@ -35,11 +35,19 @@ class BuildRequest:
     io_type: Literal["io_parallel", "io_stream"] = "io_parallel"  # hls4ml
     accumulator: str = "auto"  # hls4ml: "auto" keeps every bit; "fixed<8,4>" narrows the sums
     latency_cutoff: float = 5  # da4ml: adder delay allowed between two registers
+    interval_cycles: int = 64  # finn: cycles from one sample to the next; 0: the fewest that fit
+    #: finn: layer -> {"PE", "SIMD", "compute"}; given at all, it replaces the solver's choice
+    folding: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z]\w*", self.name, re.ASCII):
             raise BadRequest(
                 f"name={self.name!r}; in C++ and Verilog: a letter, then letters, digits and _"
+            )
+        if self.interval_cycles < 0:
+            raise BadRequest(
+                f"interval_cycles={self.interval_cycles}; cycles from one sample to the next, or 0 "
+                "for the fewest that fit"
             )
         if not re.fullmatch(r"auto|u?fixed<[1-9]\d*,-?\d+>", self.accumulator):
             raise BadRequest(

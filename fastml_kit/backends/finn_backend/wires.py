@@ -1,0 +1,106 @@
+"""Tensors on their way into FINN's graph, and the operations that each still owes.
+
+Biases, ReLUs and clips cost nothing where a quantizer follows: they move its thresholds. Until one
+comes they are owed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastml_kit.backends.finn_backend.finn_graph import FinnGraph
+from fastml_kit.errors import UnsupportedModel
+from fastml_kit.fixedpoint import Codes, FixedSpec
+from fastml_kit.graph import ranges, reference
+from fastml_kit.graph.host import input_quant
+from fastml_kit.graph.ir import Constant, Node, Program, Tensor
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A tensor of FINN's graph, and the operations that it still owes to the program's tensor."""
+
+    tensor: str  # in FINN's graph
+    origin: str  # in the program: whose codes the tensor holds
+    owed: tuple[tuple[Node, tuple[Constant, ...]], ...] = ()
+
+
+class Wiring:
+    """A program, the graph made of it so far, and where each of the program's tensors is in it."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.found = ranges.analyse(program)
+        self.quant = input_quant(program)
+        self.graph = FinnGraph()
+        self.wires: dict[str, Wire] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    # -- reading the program
+
+    def added(self, op: str, node: Node, *inputs: str, spec: FixedSpec, **rest: Any) -> Wire:
+        """Add a node to the graph for all of the program's `node`; return its output's wire."""
+        return Wire(self.graph.add(op, node.name, *inputs, spec=spec, **rest), node.output)
+
+    def data(self, node: Node) -> list[str]:
+        """Return those of the node's inputs that are no constants."""
+        return [name for name in node.inputs if name not in self.program.constants]
+
+    def plain(self, node: Node) -> Wire:
+        """Return the wire of the node's one input of data, which must owe nothing."""
+        wire = self.wires[self.data(node)[0]]
+        if wire.owed:
+            raise refused(node, "reads sums that no quantizer has rounded", "put a quantizer "
+                           "(in Keras: a QActivation) before it")  # fmt: skip
+        return wire
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Return the shape of one of the program's tensors, without the batch."""
+        if tensor == self.quant.output:
+            return self.shapes["codes_in"]
+        return self.found[tensor].low.shape[1:]
+
+    def bounds(self, tensor: str) -> tuple[Codes, Codes]:
+        """Return the least and greatest code of each channel, (channels,)."""
+        found = self.found[tensor]
+        rows = [np.moveaxis(side[0], 0, -1).reshape(-1, side.shape[1]) for side in
+                (found.low, found.high)]  # fmt: skip
+        return rows[0].min(axis=0), rows[1].max(axis=0)
+
+    def applied(self, wire: Wire, codes: Codes, at: Node | None = None) -> Tensor:
+        """Return what `codes`, (samples, channels), of the wire become by all that it owes."""
+        rank = len(self.shape(wire.origin))
+        image = codes.reshape(*codes.shape, *(1,) * (rank - 1))
+        tensor = Tensor(image, self.found[wire.origin].frac)
+        for node, constants in wire.owed:
+            others = [Tensor(c.codes, c.frac) for c in constants]
+            tensor = reference.OPERATIONS[node.op](node, tensor, *others)
+            if tensor.codes.shape != image.shape:
+                raise refused(node, "has constants that differ from place to place", "use one "
+                               "for each channel")  # fmt: skip
+        if at is not None:
+            tensor = reference.OPERATIONS[at.op](at, tensor)
+        return Tensor(tensor.codes.reshape(codes.shape), tensor.frac)
+
+    def offsets(self, wire: Wire, reader: str) -> tuple[Codes, int]:
+        """Return what the wire's owed additions amount to: codes (channels,), fractional bits."""
+        for node, _ in wire.owed:
+            if node.op not in ("Add", "Sub"):
+                raise refused(
+                    node,
+                    f"stands before {reader} with no quantizer between",
+                    "put a quantizer after it",
+                )
+        zero = np.zeros((1, self.shape(wire.origin)[0]), dtype=np.int64)
+        made = self.applied(wire, zero)
+        return made.codes[0], made.frac
+
+    def users(self, tensor: str) -> list[Node]:
+        """Return the program's nodes that read `tensor`."""
+        return [node for node in self.program.nodes if tensor in node.inputs]
+
+
+def refused(node: Node, what: str, remedy: str) -> UnsupportedModel:
+    """Return the error that says what of `node` FINN's units cannot take, and what to do."""
+    return UnsupportedModel(f"finn backend: {node.op} {node.name!r} {what}; {remedy}")

@@ -1,0 +1,86 @@
+"""The few changes that FINN's RTL library needs outside Vivado, each checked to still fit.
+
+They are made to the copies in a build folder, never to FINN's own files. Each replaces one text,
+which must occur exactly as often as said: when FINN's library changes, the build stops and names
+the patch, instead of using a file that nobody has looked at.
+"""
+
+from dataclasses import dataclass
+
+from fastml_kit.errors import BuildFailed
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Replace `old` by `new` in the file `name`, `times` times."""
+
+    name: str
+    why: str
+    old: str
+    new: str
+    times: int = 1
+
+
+PATCHES = (
+    Patch(
+        "add_multi.sv",
+        "Verilator takes a constant function only from outside a generate block: a new one there",
+        "	uwire [SUM_WIDTH-1:0]  sum0;\n",
+        """\
+	// The addends below each node of the tree, a heap with its root first.
+	typedef int unsigned  kit_loads_t[2*N-1];
+	function automatic kit_loads_t kit_loads();
+		for(int unsigned  i = 2*N-1; i > 0; i--)
+			kit_loads[i-1] = i >= N? 1 : kit_loads[2*i-1] + kit_loads[2*i];
+	endfunction
+
+	uwire [SUM_WIDTH-1:0]  sum0;
+""",
+    ),
+    Patch(
+        "add_multi.sv",
+        "the function of the patch above takes the place of the one in the generate block",
+        "localparam leaf_load_t   LEAF_LOAD = init_leaf_loads();",
+        "localparam kit_loads_t   LEAF_LOAD = kit_loads();",
+    ),
+    Patch(
+        "mvu.sv",
+        "a model of the DSP slice's start-up, of use to Vivado's simulator only, waits for time",
+        "if(1) begin : blkRecoveryWatch",
+        "if(0) begin : blkRecoveryWatch",
+    ),
+    Patch(
+        "mvu_vvu_axi.sv",
+        "with SIMD = MW an answer comes every cycle, and back-pressure overruns the output queue",
+        "localparam int unsigned  MAX_IN_FLIGHT = CORE_PIPELINE_DEPTH;",
+        "localparam int unsigned  MAX_IN_FLIGHT = CORE_PIPELINE_DEPTH + 3;",
+    ),
+    Patch(
+        "thresholding.sv",
+        "in the first stage the slice is empty, which Verilator reads as a reversed one",
+        "p.ptr[M-1:SN+1] < 2**stage - SCOPE_REDUCE",
+        "(p.ptr[M-1:0] >> (SN+1)) < 2**stage - SCOPE_REDUCE",
+    ),
+    Patch("vpc.sv", "directives may not stand inside a module", "`default_nettype none", ""),
+    Patch("vpc.sv", "directives may not stand inside a module", "`default_nettype wire", ""),
+)
+
+
+def apply(name: str, text: str) -> str:
+    """Return the `text` of FINN's file `name` with its patches.
+
+    Raises:
+        BuildFailed: a patch does not fit the text.
+    """
+    for patch in PATCHES:
+        if patch.name != name:
+            continue
+        found = text.count(patch.old)
+        if found != patch.times:
+            raise BuildFailed(
+                f"the patch of {name} ({patch.why}) fits {found} times, not {patch.times}: FINN's "
+                "RTL library is another version than the patches are for; install that of "
+                "ci/requirements.lock, or look at fastml_kit/rtl/patches.py"
+            )
+        text = text.replace(patch.old, patch.new)
+    return text
