@@ -261,6 +261,14 @@ FLOW = Flow(
     others=(
         StageSpec("start", "00_start_here", sets.StartParameters, tools=("numpy",)),
         StageSpec(
+            "finn",
+            "flow/04_finn",
+            sets.FinnParameters,
+            inputs={"export": ("model.onnx", "vectors.npz")},
+            tools=("finn", "qonnx", "numpy", "verilator", "g++", "make", "pyosys"),
+            cell_timeout_s=1800,
+        ),
+        StageSpec(
             "formats",
             "studies/formats_and_zoo",
             sets.FormatsParameters,

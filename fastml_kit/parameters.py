@@ -109,6 +109,14 @@ class FormatsParameters(ExportParameters):
         return names
 
 
+class FinnParameters(ExportParameters):
+    """Of `04_finn`."""
+
+    interval_cycles: int = Field(
+        64, ge=0, le=10**7, description="finn: cycles between samples; 0 for the fewest that fit"
+    )
+
+
 class ImportParameters(Parameters):
     """Of `02_import_model`: a model that the user brings, and the samples to compare it on.
 
@@ -192,7 +200,7 @@ class SynthesizeKnobs(Hls4mlKnobs):
         return names
 
 
-class FlowParameters(SynthesizeKnobs, FormatsParameters, TrainParameters):
+class FlowParameters(SynthesizeKnobs, FinnParameters, FormatsParameters, TrainParameters):
     """All parameters of the flow that trains a task's model, and of the studies beside it."""
 
 

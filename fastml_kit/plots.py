@@ -136,6 +136,26 @@ def pipelining(rows: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
+def folding(points: Sequence[tuple[int, int, int]]) -> Figure:
+    """Draw what an interval costs: points of (interval in cycles, LUT, DSP), all estimates."""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    left = figure.subplots()
+    points = sorted(points)
+    interval = [point[0] for point in points]
+    lines = left.plot(interval, [p[1] for p in points], color=BLUE, marker="o", label="LUT")
+    right = left.twinx()
+    lines += right.plot(interval, [p[2] for p in points], color=ORANGE, marker="s", label="DSP")
+    left.set(xlabel="interval, cycles from one sample to the next", ylabel="LUT (estimate)")
+    right.set_ylabel("DSP (estimate)")
+    left.set_xscale("log", base=2)
+    left.xaxis.set_major_formatter("{x:g}")
+    for axis in (left, right):
+        axis.set_ylim(0, max(axis.get_ylim()[1], 1))  # also where there is none
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    left.legend(lines, [str(line.get_label()) for line in lines])
+    return figure
+
+
 def utilisation(used: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
     """Draw what share of each part a design fills: ``used[part][resource] = (used, available)``."""
     figure = Figure(figsize=(7, 0.8 + 0.35 * sum(map(len, used.values()))), layout="constrained")

@@ -14,7 +14,11 @@ from fastml_kit.errors import BadRequest, MismatchError
 from fastml_kit.fixedpoint import FixedSpec
 
 #: The engines of the ladder, bottom to top; each is one rung.
-ENGINES = ("qat", "qonnx", "reference", "fast", "csim", "da4ml", "rtl", "netlist")
+ENGINES = (
+    *("qat", "qonnx", "reference", "fast"),
+    *("csim", "da4ml", "rtl", "netlist"),
+    *("dataflow", "finn_rtl", "finn_netlist"),
+)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from fastml_kit.fixedpoint import FixedSpec
 MODELS = {
     "cnn": "fastml_kit.models.cnn",
     "mlp": "fastml_kit.models.mlp",
+    "mlp_bn": "fastml_kit.models.mlp_bn",
 }
 
 

@@ -51,9 +51,28 @@ PATCHES = (
     ),
     Patch(
         "mvu_vvu_axi.sv",
-        "with SIMD = MW an answer comes every cycle, and back-pressure overruns the output queue",
+        "with SIMD = MW an answer comes every cycle, and back-pressure overruns the output queue; "
+        "a core in LUTs has a stage more for each doubling of the weights' bits",
         "localparam int unsigned  MAX_IN_FLIGHT = CORE_PIPELINE_DEPTH;",
-        "localparam int unsigned  MAX_IN_FLIGHT = CORE_PIPELINE_DEPTH + 3;",
+        "localparam int unsigned  MAX_IN_FLIGHT = CORE_PIPELINE_DEPTH + 3 + $clog2(WEIGHT_WIDTH);",
+    ),
+    Patch(
+        "mvu_vvu_axi.sv",
+        "VERSION 0 is a compute core in LUTs, where a network needs more products than DSP blocks",
+        "		else begin : genSoftVec\n",
+        """\
+		else if(VERSION == 0) begin : genKitLut
+			kit_lut_mvu #(
+				.VERSION(VERSION), .PE(PE), .SIMD(DSP_SIMD), .WEIGHT_WIDTH(WEIGHT_WIDTH),
+				.ACTIVATION_WIDTH(ACTIVATION_WIDTH), .ACCU_WIDTH(ACCU_WIDTH),
+				.SIGNED_ACTIVATIONS(SIGNED_ACTIVATIONS), .NARROW_WEIGHTS(NARROW_WEIGHTS)
+			) core (
+				.clk(ap_clk), .rst, .en('1), .last(dsp_last), .zero(dsp_zero),
+				.w(dsp_w), .a(dsp_a), .vld(dsp_vld), .p(dsp_p)
+			);
+		end : genKitLut
+		else begin : genSoftVec
+""",
     ),
     Patch(
         "thresholding.sv",

@@ -78,27 +78,45 @@ def build(
     Raises:
         BuildFailed, ToolNotFound: as `simulate`.
     """
+    with as_file(files("fastml_kit.rtl") / "hdl" / "bench.cpp") as bench:
+        return verilate([*sources, bench], top, folder, optimize=optimize)
+
+
+def verilate(
+    sources: Sequence[Path],
+    top: str,
+    folder: Path,
+    *,
+    optimize: bool = False,
+    options: Sequence[str] = (),
+) -> tuple[Path, float]:
+    """Compile a design and its test bench, the C++ among `sources`, as `build` does.
+
+    `options` are more words for Verilator's command line.
+
+    Raises:
+        BuildFailed, ToolNotFound: as `simulate`.
+    """
     verilator, environment = tools.verilator()
     objects, binary = folder / "verilator", folder / "simulator"
     shutil.rmtree(objects, ignore_errors=True)  # what an earlier, failed build left
     folder.mkdir(parents=True, exist_ok=True)
     level = "-O1" if optimize else "-O0"
     cores = str(len(os.sched_getaffinity(0)))
-    with as_file(files("fastml_kit.rtl") / "hdl" / "bench.cpp") as bench:
-        seconds = run_logged(
-            [
-                *(verilator, "--cc", "--exe", "--build", "-j", cores),
-                *("--top-module", top, "--prefix", "Vtop", "--Mdir", objects.name),
-                *("--no-assert", WARNINGS, "--output-split", SPLIT_ABOVE),
-                *("-CFLAGS", level, "-MAKEFLAGS"),
-                f"OPT_FAST={level} OPT_SLOW={level} OPT_GLOBAL={level}",
-                *(source.resolve() for source in sources),
-                bench.resolve(),
-            ],
-            folder=folder,
-            log=folder / "verilator.log",
-            environment=environment,
-        )
+    seconds = run_logged(
+        [
+            *(verilator, "--cc", "--exe", "--build", "-j", cores),
+            *("--top-module", top, "--prefix", "Vtop", "--Mdir", objects.name),
+            *("--no-assert", WARNINGS, "--output-split", SPLIT_ABOVE),
+            *("-CFLAGS", level, "-MAKEFLAGS"),
+            f"OPT_FAST={level} OPT_SLOW={level} OPT_GLOBAL={level}",
+            *options,
+            *(source.resolve() for source in sources),
+        ],
+        folder=folder,
+        log=folder / "verilator.log",
+        environment=environment,
+    )
     (objects / "Vtop").replace(binary)
     shutil.rmtree(objects)  # up to hundreds of MB, and of no more use
     return binary, seconds

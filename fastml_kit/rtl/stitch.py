@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fastml_kit.backends.base import BuildResult
-from fastml_kit.errors import BadRequest, UnsupportedModel, unknown_name
-from fastml_kit.rtl import patches
+from fastml_kit.errors import BadRequest, unknown_name
+from fastml_kit.rtl import instances, patches
 
 #: FINN's packages, which must be read before the files that import them.
 FIRST = ("mvu_pkg.sv", "swg_pkg.sv")
@@ -25,20 +25,12 @@ FIRST = ("mvu_pkg.sv", "swg_pkg.sv")
 DEFAULT_DEPTH = 32
 
 HEAD = """\
-// A network of streams: {names}.
-`timescale 1 ns / 1 ps
-module {top} (
+module {name} (
     input wire clk, rst,
-    input wire [{in_high}:0] in_data,
-    input wire in_valid,
-    output wire in_ready,
-    output wire [{out_high}:0] out_data,
-    output wire out_valid,
-    input wire out_ready,
+{ports}
     output wire [{water_high}:0] high_water,  // 16 bits a FIFO: the largest fill since reset
     output wire [{blocked_high}:0] blocked  // 2 bits a FIFO: holds back its input; is waited on
 );
-    wire rst_n = !rst;
 """
 
 FIFO = """
@@ -112,12 +104,9 @@ def stitch(
     top.write_text(_top(dataflow, queues, result.top), encoding="utf-8")
     interface = {**result.interface, "fifos": [queue.name for queue in queues]}
     (folder / "interface.json").write_text(json.dumps(interface, indent=1) + "\n", "utf-8")
-    return replace(
-        result,
-        stage="rtl",
-        sources=(*sources, top),
-        interface={**interface, "data_files": [str(folder / name) for name in memories]},
-    )
+    parts = [f"{result.top}_{node['name']}" for node in dataflow["nodes"]]
+    extra = {"data_files": [str(folder / name) for name in memories], "modules": parts}
+    return replace(result, stage="rtl", sources=(*sources, top), interface={**interface, **extra})
 
 
 def _sources(dataflow: Mapping[str, Any], made: Path, folder: Path) -> list[Path]:
@@ -136,50 +125,71 @@ def _sources(dataflow: Mapping[str, Any], made: Path, folder: Path) -> list[Path
 
 
 def _is_needed(name: str) -> bool:
-    return name.startswith("kit_") and name not in ("kit_stream_shell.sv", "kit_memstream_axi.sv")
+    return name.startswith("kit_") and name != "kit_stream_shell.sv"
 
 
 def _top(dataflow: Mapping[str, Any], queues: Sequence[Fifo], top: str) -> str:
+    """Return one module for each node, with its FIFOs and weights, and one around them all."""
     streams, nodes = dataflow["streams"], dataflow["nodes"]
-    first, last = streams[dataflow["input"]], streams[dataflow["output"]]
-    parts = [
-        HEAD.format(
-            names=", ".join(node["name"] for node in nodes),
-            top=top,
-            in_high=first["word_bits"] - 1,
-            out_high=last["word_bits"] - 1,
-            water_high=16 * len(queues) - 1,
-            blocked_high=2 * len(queues) - 1,
-        )
-    ]
-    for name, stream in streams.items():
-        parts.append(f"    wire [{stream['word_bits'] - 1}:0] {name}_data;")
-        parts.append(f"    wire {name}_valid, {name}_ready;")
-    parts.append(_joined(dataflow["input"], "in", inward=True))
-    parts.append(_joined(dataflow["output"], "out", inward=False))
-    waiting = iter(enumerate(queues))
+    ends = {"in": dataflow["input"], "out": dataflow["output"]}
+    parts = ["// A network of streams, as fastml_kit.rtl.stitch joined it.\n`timescale 1 ns / 1 ps"]
+    waiting, placed, first = iter(queues), list[str](), 0
     for node in nodes:
-        feeds = []
-        for _ in node["inputs"]:
-            number, queue = next(waiting)
-            parts.append(_fifo(queue, number, streams[queue.stream]))
-            feeds.append(queue.name)
-        parts.append(_INSTANCES[node["kind"]](node, feeds, streams))
-    return "\n".join([*parts, "endmodule", ""])
+        own = [next(waiting) for _ in node["inputs"]]
+        name = f"{top}_{node['name']}"
+        parts.append(_node(node, own, streams, name))
+        wired = [*node["inputs"], *node["outputs"]]
+        pins = [f".{stream}_{what}({stream}_{what})" for stream in wired for what in _WIRES]
+        high = first + len(own) - 1
+        pins += [f".high_water(high_water[{16 * high + 15}:{16 * first}])",
+                 f".blocked(blocked[{2 * high + 1}:{2 * first}])"]  # fmt: skip
+        text = ",\n        ".join([".clk(clk), .rst(rst)", *pins])
+        placed.append(f"    {name} {node['name']} (\n        {text}\n    );")
+        first += len(own)
+    ports = [_ports("in", streams[ends["in"]], inward=True),
+             _ports("out", streams[ends["out"]], inward=False)]  # fmt: skip
+    parts.append(_head(top, ports, len(queues)))
+    for stream, layout in streams.items():
+        parts.append(f"    wire [{layout['word_bits'] - 1}:0] {stream}_data;")
+        parts.append(f"    wire {stream}_valid, {stream}_ready;")
+    for port, stream in ends.items():
+        for what in _WIRES:
+            pair = (f"{stream}_{what}", f"{port}_{what}")
+            to, of = pair if (port == "in") != (what == "ready") else pair[::-1]
+            parts.append(f"    assign {to} = {of};")
+    return "\n".join([*parts, *placed, "endmodule", ""])
 
 
-def _joined(stream: str, port: str, *, inward: bool) -> str:
-    pairs = [("data", inward), ("valid", inward), ("ready", not inward)]
-    return "\n".join(
-        f"    assign {stream}_{what} = {port}_{what};" if into else
-        f"    assign {port}_{what} = {stream}_{what};"
-        for what, into in pairs
-    )  # fmt: skip
+def _node(
+    node: Mapping[str, Any], queues: Sequence[Fifo], streams: Mapping[str, Any], name: str
+) -> str:
+    ports = [_ports(stream, streams[stream], inward=True) for stream in node["inputs"]]
+    ports += [_ports(stream, streams[stream], inward=False) for stream in node["outputs"]]
+    parts = [f"\n// {node.get('layer', 'between layers')}: {node['op']}"]
+    parts += [_head(name, ports, len(queues)), "    wire rst_n = !rst;"]
+    parts += [_fifo(queue, k, streams[queue.stream]) for k, queue in enumerate(queues)]
+    parts.append(instances.instance(node, [queue.name for queue in queues], streams))
+    return "\n".join([*parts, "endmodule"])
 
 
-def _bits(stream: Mapping[str, Any]) -> int:
-    """Return the bits of a word that carry elements; FINN fills it up to whole bytes."""
-    return int(stream["elements"]) * int(stream["element_bits"])
+_WIRES = ("data", "valid", "ready")
+
+
+def _ports(name: str, stream: Mapping[str, Any], *, inward: bool) -> str:
+    to, of = ("input", "output") if inward else ("output", "input")
+    return (
+        f"    {to} wire [{stream['word_bits'] - 1}:0] {name}_data,\n"
+        f"    {to} wire {name}_valid,\n    {of} wire {name}_ready,"
+    )
+
+
+def _head(name: str, ports: Sequence[str], queues: int) -> str:
+    return HEAD.format(
+        name=name,
+        ports="\n".join(ports),
+        water_high=16 * queues - 1,
+        blocked_high=2 * queues - 1,
+    )
 
 
 def _fifo(queue: Fifo, number: int, stream: Mapping[str, Any]) -> str:
@@ -188,8 +198,8 @@ def _fifo(queue: Fifo, number: int, stream: Mapping[str, Any]) -> str:
         name=queue.name,
         words=stream["words"],
         depth=queue.depth,
-        bits=_bits(stream),
-        high=_bits(stream) - 1,
+        bits=instances.carried(stream),
+        high=instances.carried(stream) - 1,
         fill_high=fill - 1,
         source=queue.stream,
         water_high=16 * number + 15,
@@ -198,147 +208,3 @@ def _fifo(queue: Fifo, number: int, stream: Mapping[str, Any]) -> str:
         blocked_low=2 * number,
         blocked_high=2 * number + 1,
     )
-
-
-def _finn(
-    node: Mapping[str, Any], feeds: Sequence[str], streams: Mapping[str, Any], *more: str
-) -> str:
-    """Instantiate a unit of FINN's, whose ports are padded to whole bytes."""
-    (feed,), (out,) = feeds, node["outputs"]
-    stream = streams[node["inputs"][0]]
-    pad = stream["word_bits"] - _bits(stream)
-    data = f"{{{pad}'b0, {feed}_data}}" if pad else f"{feed}_data"
-    ports = [
-        ".ap_clk(clk), .ap_rst_n(rst_n)",
-        f".in0_V_TDATA({data}), .in0_V_TVALID({feed}_valid), .in0_V_TREADY({feed}_ready)",
-        f".out0_V_TDATA({out}_data), .out0_V_TVALID({out}_valid), .out0_V_TREADY({out}_ready)",
-        *more,
-    ]
-    return (
-        f"\n    {node['module']} {node['name']} (\n        "
-        + ",\n        ".join(ports)
-        + "\n    );"
-    )
-
-
-#: An AXI-lite port of FINN's that nobody uses.
-_IDLE_AXILITE = (
-    ".s_axilite_AWVALID(1'b0), .s_axilite_AWADDR('0), .s_axilite_WVALID(1'b0)",
-    ".s_axilite_WDATA(32'b0), .s_axilite_WSTRB(4'b0), .s_axilite_BREADY(1'b0)",
-    ".s_axilite_ARVALID(1'b0), .s_axilite_ARADDR('0), .s_axilite_RREADY(1'b0)",
-    ".s_axilite_AWREADY(), .s_axilite_WREADY(), .s_axilite_BVALID(), .s_axilite_BRESP()",
-    ".s_axilite_ARREADY(), .s_axilite_RVALID(), .s_axilite_RDATA(), .s_axilite_RRESP()",
-)
-
-
-def _mvau(node: Mapping[str, Any], feeds: Sequence[str], streams: Mapping[str, Any]) -> str:
-    name, parameters = node["name"], node["parameters"]
-    rows, columns, pe, simd = (int(parameters[key]) for key in ("MH", "MW", "PE", "SIMD"))
-    bits = pe * simd * int(node["weight_bits"])
-    padded = -(-bits // 8) * 8
-    (memory,) = node["memories"]
-    weights = f"""
-    wire [{padded - 1}:0] {name}_weights;
-    wire {name}_weights_valid, {name}_weights_ready;
-    kit_rom_stream #(.W({padded}), .DEPTH({rows * columns // (pe * simd)}), .INIT_FILE("{memory}"))
-    {name}_memory (
-        .clk(clk), .rst(rst), .out_data({name}_weights), .out_valid({name}_weights_valid),
-        .out_ready({name}_weights_ready)
-    );"""
-    return weights + _finn(
-        node,
-        feeds,
-        streams,
-        ".ap_clk2x(1'b0)",
-        f".in1_V_TDATA({name}_weights), .in1_V_TVALID({name}_weights_valid), "
-        f".in1_V_TREADY({name}_weights_ready)",
-    )
-
-
-def _thresholding(node: Mapping[str, Any], feeds: Sequence[str], streams: Mapping[str, Any]) -> str:
-    idle = (*_IDLE_AXILITE, ".in1_V_TDATA('0), .in1_V_TVALID(1'b0), .in1_V_TREADY()")
-    return _finn(node, feeds, streams, *idle)
-
-
-def _padding(node: Mapping[str, Any], feeds: Sequence[str], streams: Mapping[str, Any]) -> str:
-    return _finn(node, feeds, streams, *_IDLE_AXILITE)
-
-
-def _kit(
-    node: Mapping[str, Any],
-    feeds: Sequence[str],
-    module: str,
-    parameters: Mapping[str, int],
-    streams: Mapping[str, Any],
-) -> str:
-    """Instantiate a module of the kit's own, whose words hold elements alone."""
-    out = streams[node["outputs"][0]]
-    given = ", ".join(f".{key}({value})" for key, value in parameters.items())
-    ports = [".clk(clk), .rst(rst)"]
-    for index, feed in enumerate(feeds):
-        side = f"in{index}" if len(feeds) > 1 else "in"
-        ports.append(f".{side}_data({feed}_data), .{side}_valid({feed}_valid), "
-                     f".{side}_ready({feed}_ready)")  # fmt: skip
-    name = node["outputs"][0]
-    ports.append(f".out_data({name}_data[{_bits(out) - 1}:0]), .out_valid({name}_valid), "
-                 f".out_ready({name}_ready)")  # fmt: skip
-    text = f"\n    {module} #({given}) {node['name']} (\n        " + ",\n        ".join(ports)
-    return text + "\n    );" + _zeros(name, out)
-
-
-def _zeros(name: str, stream: Mapping[str, Any]) -> str:
-    """Return what fills a word up to whole bytes."""
-    bits, padded = _bits(stream), stream["word_bits"]
-    return f"\n    assign {name}_data[{padded - 1}:{bits}] = '0;" if padded > bits else ""
-
-
-def _pool(node: Mapping[str, Any], feeds: Sequence[str], streams: Mapping[str, Any]) -> str:
-    source, target = streams[node["inputs"][0]], streams[node["outputs"][0]]
-    if node["parameters"]["Function"] != "MaxPool":
-        raise UnsupportedModel(f"{node['name']} is no max-pool, and the kit has RTL for that only")
-    parameters = {
-        "PE": source["elements"],
-        "BITS": source["element_bits"],
-        "SIGNED": int(source["signed"]),
-        "WINDOW": source["words"] // target["words"],
-    }
-    return _kit(node, feeds, "kit_max_pool", parameters, streams)
-
-
-def _add(node: Mapping[str, Any], feeds: Sequence[str], streams: Mapping[str, Any]) -> str:
-    pair = [streams[name] for name in node["inputs"]]
-    parameters = {"PE": pair[0]["elements"]}
-    for index, stream in enumerate(pair):
-        parameters[f"BITS{index}"] = stream["element_bits"]
-        parameters[f"SIGNED{index}"] = int(stream["signed"])
-    parameters["OUT_BITS"] = streams[node["outputs"][0]]["element_bits"]
-    return _kit(node, feeds, "kit_add_streams", parameters, streams)
-
-
-def _duplicate(node: Mapping[str, Any], feeds: Sequence[str], streams: Mapping[str, Any]) -> str:
-    (feed,), outs, name = feeds, node["outputs"], node["name"]
-    bits = _bits(streams[node["inputs"][0]])
-    valid, ready = (", ".join(f"{out}_{what}" for out in reversed(outs)) for what in
-                    ("valid", "ready"))  # fmt: skip
-    text = f"""
-    wire [{bits - 1}:0] {name}_data;
-    kit_duplicate_streams #(.W({bits}), .COPIES({len(outs)})) {name} (
-        .clk(clk), .rst(rst), .in_data({feed}_data), .in_valid({feed}_valid),
-        .in_ready({feed}_ready), .out_data({name}_data), .out_valid({{{valid}}}),
-        .out_ready({{{ready}}})
-    );"""
-    for out in outs:
-        text += f"\n    assign {out}_data[{bits - 1}:0] = {name}_data;" + _zeros(out, streams[out])
-    return text
-
-
-_INSTANCES = {
-    "add": _add,
-    "duplicate": _duplicate,
-    "mvau": _mvau,
-    "padding": _padding,
-    "pool": _pool,
-    "thresholding": _thresholding,
-    "width": _finn,
-    "swg": _finn,
-}

@@ -13,6 +13,7 @@ There is no clock rate here: that takes place-and-route.
 """
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -70,12 +71,17 @@ TARGETS = {
 }
 
 
+#: slang gives every instance a module of its own, called <module>$<path>.
+SUFFIX = "$"
+
+
 @dataclass(frozen=True)
 class Synthesis:
     """A design mapped to the cells of one FPGA family."""
 
     target: str
     cost: Cost
+    parts: dict[str, Cost]  # of each module that was kept apart
     cells: dict[str, int]  # cell -> count
     structure: Path  # Verilog netlist of the family's cells
     netlist: Path  # the same with every cell expanded to its function: what to simulate
@@ -84,8 +90,19 @@ class Synthesis:
     seconds: float
 
 
-def synthesize(sources: Sequence[Path], top: str, target: str, folder: Path) -> Synthesis:
+def synthesize(
+    sources: Sequence[Path],
+    top: str,
+    target: str,
+    folder: Path,
+    *,
+    keep: Sequence[str] = (),
+    data_files: Sequence[Path] = (),
+) -> Synthesis:
     """Map the design to the cells of `target`, "xc7" or "ecp5", in `folder`.
+
+    Modules named in `keep` are not dissolved into what is around them, so that each has a cost of
+    its own. `data_files` are read by the design by name, and are copied into `folder`.
 
     Raises:
         BadRequest: there is no such target.
@@ -94,11 +111,14 @@ def synthesize(sources: Sequence[Path], top: str, target: str, folder: Path) -> 
     """
     family = _target(target)
     folder.mkdir(parents=True, exist_ok=True)
+    for path in data_files:
+        if path.resolve().parent != folder.resolve():
+            shutil.copy(path, folder)
     seconds = _yosys(
         "synth",
         folder,
-        f"read_verilog -sv -defer {_quoted(sources)}",
-        f"hierarchy -check -top {top}",
+        *_read(sources, top, folder),
+        *(f"setattr -mod -set keep_hierarchy 1 {name}{SUFFIX}*" for name in keep),
         "proc",
         "check -assert",  # an undriven wire would pass for a constant later
         f"{family.command} -top {top}",
@@ -108,12 +128,16 @@ def synthesize(sources: Sequence[Path], top: str, target: str, folder: Path) -> 
     )
     report = json.loads((folder / "cells.json").read_text(encoding="utf-8"))
     cells: dict[str, int] = report["design"].get("num_cells_by_type", {})
+    modules = {_plain(name): found for name, found in report["modules"].items()}
+    parts = {name: count(modules[name].get("num_cells_by_type", {}), target) for name in keep}
+    cells = {cell: number for cell, number in cells.items() if _plain(cell) not in keep}
     cost = count(cells, target)
     structure = folder / "structure.v"
     netlist, more_seconds = expand(structure, top, target, folder)
     return Synthesis(
         target=target,
         cost=cost,
+        parts=parts,
         cells=dict(sorted(cells.items())),
         structure=structure,
         netlist=netlist,
@@ -181,6 +205,21 @@ def _target(name: str) -> Target:
     if name not in TARGETS:
         raise unknown_name("synthesis target", name, TARGETS)
     return TARGETS[name]
+
+
+def _plain(module: str) -> str:
+    return module.lstrip("\\").partition(SUFFIX)[0]
+
+
+def _read(sources: Sequence[Path], top: str, folder: Path) -> list[str]:
+    """Return the passes that read a design: SystemVerilog by slang, plain Verilog by yosys."""
+    if all(path.suffix != ".sv" for path in sources):
+        return [f"read_verilog -sv -defer {_quoted(sources)}", f"hierarchy -check -top {top}"]
+    # slang takes quoted names from a file only. FINN uses parameters above their declaration.
+    (folder / "sources.f").write_text("\n".join(_quoted([path]) for path in sources) + "\n")
+    options = f"--top {top} --allow-use-before-declare --keep-hierarchy"
+    read = [f"read_slang {options} -f sources.f", f"hierarchy -check -top {top}"]
+    return [*read, "delete t:$check t:$print"]  # assertions are for simulators
 
 
 def _quoted(paths: Sequence[Path]) -> str:

@@ -11,6 +11,7 @@ from fastml_kit.tasks.base import TaskData
 
 TASKS = {
     "digits": "fastml_kit.tasks.digits",
+    "kws": "fastml_kit.tasks.kws",
 }
 
 

@@ -31,7 +31,8 @@ from fastml_kit.backends.base import (
     reached,
 )
 from fastml_kit.backends.finn_backend import folding, lowering, network, process
-from fastml_kit.backends.finn_backend.folding_models import Fold, Layer, legal
+from fastml_kit.backends.finn_backend.folding_costs import weight_style
+from fastml_kit.backends.finn_backend.folding_models import Fold, Layer, Mvau, legal
 from fastml_kit.errors import BadRequest, BuildFailed, unknown_name
 from fastml_kit.fixedpoint import Codes, FixedSpec
 from fastml_kit.graph import program as programs
@@ -80,15 +81,7 @@ class FinnBackend:
             "part": request.part,
             "clock_ns": request.clock_ns,
             "steps": process.STEPS,
-            "folds": [
-                {
-                    "layer": layer.name,
-                    "kind": layer.kind,
-                    "compute": fold.compute,
-                    **fold.attributes(layer),
-                }
-                for layer, fold in zip(chosen.layers, chosen.folds, strict=True)
-            ],
+            "folds": [_given(*pair) for pair in zip(chosen.layers, chosen.folds, strict=True)],
         }
         total = chosen.total
         return BuildPlan(
@@ -174,6 +167,14 @@ def _by_hand(
     folds = tuple(_fold(layer, asked.get(layer.name, {})) for layer in found.layers)
     layers, edges = tuple(found.layers), tuple(found.edges)
     return folding.Plan(layers, folds, edges, folding.Resources.of(device))
+
+
+def _given(layer: Layer, fold: Fold) -> dict[str, Any]:
+    """Return what FINN and the stitcher are told of one layer."""
+    given = {"layer": layer.name, "kind": layer.kind, **fold.attributes(layer)}
+    if isinstance(layer, Mvau):
+        given |= {"compute": fold.compute, "ram_style": weight_style(layer, fold)}
+    return given
 
 
 def _fold(layer: Layer, asked: Mapping[str, Any]) -> Fold:

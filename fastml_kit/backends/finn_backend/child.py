@@ -16,12 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from fastml_kit.backends.finn_backend import describe, surroundings
+from fastml_kit.backends.finn_backend import channels, describe, surroundings
 
 #: What asks for an RTL unit where FINN would choose HLS.
 PREFER_RTL = ("ConvolutionInputGenerator", "FMPadding", "MVAU", "Thresholding")
 
 
+#: Attributes whose first number is the batch.
+SHAPES = (
+    *("lhs_shape", "rhs_shape", "in_shape", "out_shape"),
+    *("transpose_in_shape", "transpose_out_shape"),
+)
+#: From this step on, images are channel last inside, and where they leave.
+LAST = "keep_channels_last"
 #: From this step on, the model is the circuit alone.
 PARTITION = "step_create_dataflow_partition"
 
@@ -47,48 +54,70 @@ class Job:
         )
         self.model = ModelWrapper(str(folder / job["graph"]))
         self.samples = np.load(folder / job["samples"])
-        self.step, self.node = "", ""
+        self.step = ""
+        self.done: set[str] = set()
         self.verified: list[dict[str, Any]] = []
 
     def run(self) -> None:
         """Take every step, keep its model, and compare what it computes."""
         for number, name in enumerate(self.job["steps"]):
-            self.step, self.node = name, ""
+            self.step, self.done = name, {*self.done, name}
             own: Callable[[], None] | None = getattr(self, f"_{name}", None)
             if own is not None:
                 own()
-            else:
+            elif name in self.known:
                 self.model = self.known[name](self.model, self.config)
+            else:
+                raise ValueError(
+                    f"FINN has no step {name!r}; it knows {', '.join(sorted(self.known))}"
+                )
             self.model.save(str(self.folder / "steps" / f"{number:02d}_{name}.onnx"))
             self._verify()
         (self.folder / "verified.json").write_text(json.dumps(self.verified), encoding="utf-8")
         report = describe.describe(self.model, self.job["part"], self.folder / "rtl")
         planned = [node for node in report["nodes"] if node["kind"] != "width"]
         for node, fold in zip(planned, self.job["folds"], strict=True):
-            node["layer"], node["compute"] = fold["layer"], fold["compute"]
+            node |= {key: fold[key] for key in ("layer", "compute", "ram_style") if key in fold}
         describe.write(report, self.folder / "dataflow.json")
 
     # -- steps of the kit's own, between FINN's
+
+    def _keep_channels_last(self) -> None:
+        self.model = channels.keep_last(self.model)
 
     def _prefer_rtl(self) -> None:
         for node in self._nodes():
             if node.op_type in PREFER_RTL:
                 self._custom(node).set_nodeattr("preferred_impl_style", "rtl")
 
+    def _widen_weights(self) -> None:
+        """Give weights back the type that was planned, of which FINN leaves out what is unused.
+
+        Without a sign, or with the most negative code, it would choose a unit that is in HLS only.
+        """
+        from qonnx.core.datatype import DataType
+
+        for node in self._nodes():
+            if node.op_type.startswith("MVAU"):
+                largest = int(np.abs(self.model.get_initializer(node.input[1])).max())
+                kind = DataType[f"INT{max(largest.bit_length() + 1, 2)}"]
+                self._custom(node).set_nodeattr("weightDataType", kind.name)
+                self.model.set_tensor_datatype(node.input[1], kind)
+
     def _fold(self) -> None:
         """Give every node the folding that the plan chose for it, in the order they come."""
-        folds = [dict(fold) for fold in self.job["folds"]]
-        for node in self._nodes():
-            kind = describe.kind_of(node)
-            if not folds or folds[0]["kind"] != kind:
-                wanted = folds[0]["kind"] if folds else "nothing more"
-                raise ValueError(f"FINN made a node of kind {kind!r} where {wanted} was planned")
-            fold, custom = folds.pop(0), self._custom(node)
+        folds = self.job["folds"]
+        made = [describe.kind_of(node) or node.op_type for node in self._nodes()]
+        planned = [fold["kind"] for fold in folds]
+        if made != planned:
+            raise ValueError(
+                f"FINN made the nodes {', '.join(made)}; {', '.join(planned)} was planned"
+            )
+        for node, fold in zip(self._nodes(), folds, strict=True):
+            custom = self._custom(node)
             for name in ("PE", "SIMD", "parallel_window"):
                 if name in fold and name in custom.get_nodeattr_types():
                     custom.set_nodeattr(name, fold[name])
-        if folds:
-            raise ValueError(f"FINN made no node of kind {folds[0]['kind']!r}, which was planned")
 
     def _insert_width_converters(self) -> None:
         from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
@@ -107,9 +136,9 @@ class Job:
         """Run the step's model on all samples, as long as FINN's nodes can be run in Python."""
         if any(node.op_type.endswith(("_rtl", "_hls")) for node in self._nodes()):
             return
-        # The partition leaves the move to channel last to the host, and ends channel last too.
-        streams = self.job["steps"].index(self.step) >= self.job["steps"].index(PARTITION)
-        made = execute(self.model, self.samples["inputs"], streams=streams)
+        # Images leave channel last from one step on, and come so after the partition.
+        inner, outer = (name in self.done for name in (LAST, PARTITION))
+        made = execute(self.model, self.samples["inputs"], comes_last=outer, leaves_last=inner)
         want = self.samples["outputs"]
         wrong = np.flatnonzero((made.reshape(want.shape) != want).any(axis=1))
         self.verified.append({"step": self.step, "samples": len(want), "differ": len(wrong)})
@@ -128,20 +157,20 @@ class Job:
         return getCustomOp(node)
 
 
-def execute(model: Any, inputs: Any, *, streams: bool) -> Any:
+def execute(model: Any, inputs: Any, *, comes_last: bool, leaves_last: bool) -> Any:
     """Return what `model` makes of codes (samples, *shape); images are channel first outside.
 
-    Where the model's tensors are `streams`, its images are channel last.
+    Of the model, the input's images may be channel last, and those of the output.
     """
     from qonnx.core import onnx_exec
 
     many = _for_batch(model, len(inputs))
     x, y = many.graph.input[0].name, many.graph.output[0].name
-    if streams and inputs.ndim == 4:
+    if comes_last and inputs.ndim == 4:
         inputs = np.moveaxis(inputs, 1, -1)
     shaped = inputs.reshape(many.get_tensor_shape(x)).astype(np.float32)
     made = onnx_exec.execute_onnx(many, {x: shaped})[y]
-    return np.moveaxis(made, -1, 1) if streams and made.ndim == 4 else made
+    return np.moveaxis(made, -1, 1) if leaves_last and made.ndim == 4 else made
 
 
 def _for_batch(model: Any, size: int) -> Any:
@@ -158,12 +187,13 @@ def _for_batch(model: Any, size: int) -> Any:
         custom = getCustomOp(node)
         known = custom.get_nodeattr_types()
         if "numInputVectors" in known:
-            vectors = list(custom.get_nodeattr("numInputVectors"))
-            custom.set_nodeattr("numInputVectors", [size, *vectors[1:]])
+            vectors = custom.get_nodeattr("numInputVectors")  # FMPadding's is a plain number
+            alone = isinstance(vectors, int)
+            custom.set_nodeattr("numInputVectors", size if alone else [size, *vectors[1:]])
         for name in ("BatchSize", "batch_size", "numInputs"):
             if name in known:
                 custom.set_nodeattr(name, size)
-        for name in ("lhs_shape", "rhs_shape", "out_shape"):
+        for name in SHAPES:
             if name in known and len(shape := list(custom.get_nodeattr(name))) > 1:
                 custom.set_nodeattr(name, [size, *shape[1:]])
     for tensor in (*copy.graph.input, *copy.graph.value_info, *copy.graph.output):
@@ -176,8 +206,19 @@ def _execute(job: dict[str, Any], folder: Path) -> None:
     from qonnx.core.modelwrapper import ModelWrapper
 
     inputs = np.load(folder / job["samples"])["inputs"]
-    made = execute(ModelWrapper(job["graph"]), inputs, streams=True)
+    made = execute(ModelWrapper(job["graph"]), inputs, comes_last=True, leaves_last=True)
     np.save(folder / "outputs.npy", np.rint(made).astype(np.int64))
+
+
+def _node_of(error: BaseException) -> str:
+    """Return the node that FINN was at when `error` was raised, or "" where it was at none."""
+    found = ""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        own = frame.f_locals
+        inside = getattr(own.get("self"), "onnx_node", None)
+        for value in (own.get("node"), own.get("n"), inside):
+            found = str(getattr(value, "name", "")) if hasattr(value, "op_type") else found
+    return found
 
 
 def main(path: str) -> int:
@@ -199,7 +240,7 @@ def main(path: str) -> int:
         traceback.print_exc()
         failure = {
             "step": work.step if work else "importing FINN",
-            "node": work.node if work else "",
+            "node": _node_of(error),
             "error": f"{type(error).__name__}: {error}",
         }
         (folder / "failure.json").write_text(json.dumps(failure), encoding="utf-8")

@@ -70,6 +70,17 @@ def _datatype(spec: FixedSpec) -> Any:
     return DataType[f"{'INT' if spec.signed else 'UINT'}{spec.width}"]
 
 
+def sum_spec(first: FixedSpec, second: FixedSpec) -> FixedSpec:
+    """Return the type that FINN gives a sum of two streams.
+
+    It overlooks a second one that is unsigned, and as wide as a signed first one: the sum would
+    overflow. So the unsigned one must come first.
+    """
+    mixed = second.signed and not first.signed and first.width >= second.width
+    width = max(first.width, second.width) + 1 + mixed
+    return FixedSpec(width, width, first.signed or second.signed)
+
+
 def first_at_least(
     ask: Callable[[Codes], Codes], low: Codes, high: Codes, levels: Codes
 ) -> NDArray[np.int64]:

@@ -180,8 +180,7 @@ def _does_not_fit(network: Network, interval: int) -> DoesNotFit:
         )
     plan = Plan(network.layers, folds, network.edges, network.budget)
     over = {
-        name: getattr(plan.total, name) / max(getattr(network.budget, name), 1)
-        for name in RESOURCES
+        name: getattr(plan.total, name) / (getattr(network.budget, name) or 1) for name in RESOURCES
     }
     resource = max(RESOURCES, key=over.__getitem__)
     used = [getattr(cells, resource) for cells in plan.used]

@@ -7,7 +7,7 @@ hold weights, follow from the sources themselves. Beyond yosys nothing is known:
 """
 
 from dataclasses import astuple, dataclass
-from math import ceil, lcm, prod
+from math import ceil, prod
 from typing import Literal
 
 from fastml_kit.backends.finn_backend.folding_models import (
@@ -122,21 +122,28 @@ def _unit(layer: Layer, fold: Fold, taken: Stream, given: Stream) -> Resources:
 
 
 def converter(given: Stream, taken: Stream) -> Resources:
-    """Estimate the unit that turns words of one width into words of another, where they differ.
+    """Estimate FINN's `dwc_axi.sv`, which turns words of one width into words of another.
 
-    A shift register as wide as the least common multiple, as FINN's own formula has it.
+    Narrow words find their places in a wide one by an enable each; all else is a shifter.
     """
     if given.lanes == taken.lanes:
         return Resources()
-    width = lcm(given.lanes, taken.lanes) * given.bits
-    return Resources(lut=width + CONTROL_LUT, ff=width + CONTROL_FF)
+    width = (given.lanes + taken.lanes) * given.bits
+    widening = taken.lanes % given.lanes == 0
+    lut = 0.3 * width + FIFO_CONTROL if widening else 3 * width
+    return Resources(lut=ceil(lut), ff=width + FIFO_CONTROL)
 
 
 def fifo(stream: Stream, image: bool) -> Resources:
-    """Estimate a FIFO in LUT memory: 32 words of one bit a LUT."""
+    """Estimate `rtl/hdl/kit_fifo.sv`: LUT memory (four LUTs hold 32 words of six bits), or a block.
+
+    It is in block RAM, as that file says, where there are more than 64 words and 4096 bits.
+    """
     depth = IMAGE_FIFO if image else max(2, stream.words)
     width = stream.lanes * stream.bits
-    return Resources(lut=width * ceil(depth / 32) + FIFO_CONTROL, ff=width + FIFO_CONTROL)
+    if depth > 64 and depth * width >= 4096:
+        return Resources(FIFO_CONTROL, FIFO_CONTROL, bram36=blocks18(width, depth) / 2)
+    return Resources(ceil(width * ceil(depth / 32) * 2 / 3) + FIFO_CONTROL, FIFO_CONTROL)
 
 
 def control(registers: float) -> Resources:
@@ -149,7 +156,7 @@ def is_image(layer: Layer) -> bool:
     return isinstance(layer, SlidingWindow | Padding | Pool) or getattr(layer, "vectors", 1) > 1
 
 
-def weight_blocks(width: int, depth: int) -> int:
+def blocks18(width: int, depth: int) -> int:
     """Return the 18 Kb blocks that hold `depth` words: each 512 of 36 bits, 1024 of 18, ..."""
     shapes = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
     return min(ceil(width / w) * ceil(depth / d) for w, d in shapes)
@@ -159,7 +166,7 @@ def weight_style(layer: Mvau, fold: Fold) -> Literal["block", "distributed"]:
     """Return FINN's `ram_style` for the weights: block RAM where a block saves enough LUTs."""
     width, depth = _weights(layer, fold)
     saved = depth > 1 and width * depth / WEIGHT_BITS_A_LUT
-    return "block" if saved > LUTS_A_BLOCK * weight_blocks(width, depth) else "distributed"
+    return "block" if saved > LUTS_A_BLOCK * blocks18(width, depth) else "distributed"
 
 
 def weight_memory(layer: Mvau, fold: Fold) -> Resources:
@@ -168,7 +175,7 @@ def weight_memory(layer: Mvau, fold: Fold) -> Resources:
     if depth == 1:
         return Resources()
     if weight_style(layer, fold) == "block":
-        return Resources(ff=width, bram36=weight_blocks(width, depth) / 2)
+        return Resources(ff=width, bram36=blocks18(width, depth) / 2)
     return Resources(lut=width * depth / WEIGHT_BITS_A_LUT, ff=width)
 
 

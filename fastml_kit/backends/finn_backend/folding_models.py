@@ -195,7 +195,9 @@ def _folds(layer: Layer) -> list[Fold]:
             return [Fold(p, s, c) for p in divisors(mh) for s in divisors(mw) for c in places]
         case SlidingWindow(channels=channels):
             folds = [Fold(simd=simd) for simd in divisors(channels)]
-            if not layer.depthwise and prod(layer.kernel) > 1:
+            # FINN's generator fails on images of one row and fewer than three columns.
+            rows, columns = layer.out_image
+            if not layer.depthwise and prod(layer.kernel) > 1 and (rows > 1 or columns > 2):
                 folds.append(Fold(simd=channels, parallel_window=True))
             return folds
         case Padding(channels=channels):

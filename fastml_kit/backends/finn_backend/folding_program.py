@@ -184,7 +184,7 @@ class _Program:
     def add_overload(self) -> Row:
         share = self.column()
         for uses, amount in zip(self.uses, astuple(self.network.budget), strict=True):
-            self.row({**uses, share: -max(amount, 1)}, high=0)
+            self.row({**uses, share: -(amount or 1)}, high=0)
         return {share: 1}
 
     @cached_property
@@ -193,7 +193,7 @@ class _Program:
         terms: dict[int, float] = {}
         for uses, amount in zip(self.uses, astuple(self.network.budget), strict=True):
             for column, used in uses.items():
-                terms[column] = terms.get(column, 0) + used / max(amount, 1)
+                terms[column] = terms.get(column, 0) + used / (amount or 1)
         return terms
 
     def add_latency(self) -> Row:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastml_kit.backends.finn_backend.finn_graph import datatype, first_at_least
+from fastml_kit.backends.finn_backend.finn_graph import datatype, first_at_least, sum_spec
 from fastml_kit.backends.finn_backend.wires import Wire, Wiring, refused
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.fixedpoint import Codes, FixedSpec
@@ -29,6 +29,8 @@ ELEMENTWISE = frozenset({"Add", "Clip", "LeakyRelu", "Relu", "Sub"})
 QUANTIZERS = frozenset({"BipolarQuant", "MultiThreshold", "Quant", "Trunc"})
 #: A multiplier of FINN's matrix-vector unit takes operands up to so many bits.
 MAX_BITS = 8
+#: Nor does it take fewer; a bit alone gets a second one, which is always zero.
+MIN_BITS = 2
 #: Thresholds are found by binary search and stored one by one.
 MAX_STEPS = 2**MAX_BITS - 1
 
@@ -77,7 +79,8 @@ class _Lowering(Wiring):
         """Take what the host's quantizer leaves as the graph's input."""
         self.wires[node.output] = Wire("codes_in", node.output)
         self.shapes["codes_in"] = self.program.input_shape
-        self.graph.types["codes_in"] = node.attrs["spec"]
+        spec: FixedSpec = node.attrs["spec"]
+        self.graph.types["codes_in"] = replace(spec, width=max(spec.width, MIN_BITS))
 
     def _finished(self) -> Lowered:
         last = self.wires[self.program.output]
@@ -118,6 +121,8 @@ class _Lowering(Wiring):
     def _quantize(self, node: Node) -> None:
         """Replace a quantizer, and all that its input owes, by thresholds of each channel."""
         wire = self.wires[self.data(node)[0]]
+        if node.attrs.get("overflow", "SAT") != "SAT":
+            raise refused(node, "wraps around, so that no thresholds make it", "let it saturate")
         low, high = self.bounds(wire.origin)
         least, most = (self.applied(wire, side[None], node).codes for side in (low, high))
         base, top = int(least.min()), int(most.max())
@@ -125,7 +130,7 @@ class _Lowering(Wiring):
             raise refused(node, f"has {top - base + 1} levels", f"use at most {MAX_BITS} bits")
         if base == top:
             raise refused(node, f"always gives the code {base}", "train the model")
-        if not wire.owed and self._is_identity(wire, node, base, top):
+        if not wire.owed and self.is_identity(wire, node, base, top):
             self.wires[node.output] = replace(wire, origin=node.output)
             return
         levels = np.arange(base + 1, top + 1)
@@ -136,6 +141,7 @@ class _Lowering(Wiring):
         if (rows == rows[:1]).all():
             rows = rows[:1]
         spec = FixedSpec.spanning(base, top, 0)
+        spec = FixedSpec(max(spec.width, MIN_BITS), 0, spec.signed)
         source = self.graph.types[wire.tensor]
         ends = min(int(rows.min()), source.low), max(int(rows.max()), source.high)
         constant = self.graph.put(rows, FixedSpec.spanning(*ends, 0))
@@ -146,24 +152,16 @@ class _Lowering(Wiring):
             data_layout="NCHW" if rank == 3 else "NC",
         )  # fmt: skip
 
-    def _is_identity(self, wire: Wire, node: Node, base: int, top: int) -> bool:
-        """Tell whether the quantizer keeps every code that reaches it, and its step."""
-        if self.found[wire.origin].frac != self.found[node.output].frac:
-            return False
-        codes = np.arange(base, top + 1)[:, None]
-        low, high = self.bounds(wire.origin)
-        same = int(low.min()) == base and int(high.max()) == top
-        return same and bool((self.applied(wire, codes, node).codes == codes).all())
-
     # -- products
 
     def _weights(self, node: Node) -> tuple[Codes, FixedSpec]:
         codes = self.program.constants[node.inputs[1]].codes
-        spec = FixedSpec.spanning(int(codes.min()), int(codes.max()), 0)
-        spec = FixedSpec(max(spec.width + (not spec.signed), 2), 0, signed=True)
+        # Signed, and without the most negative code, which the unit's DSP48 cannot take.
+        width = max(int(np.abs(codes).max()).bit_length() + 1, MIN_BITS)
+        spec = FixedSpec(width, width, narrow=True)
         if spec.width > MAX_BITS:
             raise refused(node, f"has weights of {spec.width} bits", f"use at most {MAX_BITS}")
-        return codes, replace(spec, integer=spec.width)
+        return codes, spec
 
     def _multiplied(self, node: Node, op: str, weights: Any, spec: FixedSpec, **rest: Any) -> None:
         wire = self.plain(node)
@@ -212,6 +210,11 @@ class _Lowering(Wiring):
     # -- shapes, pools, sums of two streams
 
     def _flatten(self, node: Node) -> None:
+        if node.output == self.program.output:
+            self.wires[node.output] = self.wires[node.inputs[0]]  # the host orders the elements
+            return
+        if self.at_the_input(node):
+            self.shapes["codes_in"] = (prod(self.program.input_shape),)
         wire = self.plain(node)
         if len(self.shape(wire.origin)) == 1:
             self.wires[node.output] = replace(wire, origin=node.output)
@@ -221,7 +224,7 @@ class _Lowering(Wiring):
 
     def _reshape(self, node: Node) -> None:
         shape, wire = tuple(node.attrs["shape"]), self.plain(node)
-        if wire.tensor == "codes_in" and len(self.users(node.inputs[0])) == 1:
+        if self.at_the_input(node):
             self.shapes["codes_in"] = shape  # the host orders the input's elements anyway
             self.wires[node.output] = replace(wire, origin=node.output)
         elif len(shape) == 1:
@@ -254,7 +257,13 @@ class _Lowering(Wiring):
     def _add_streams(self, node: Node) -> None:
         if node.op != "Add":
             raise refused(node, "subtracts one tensor of data from another", "add a negated one")
-        pair = [self.wires[name] for name in node.inputs]
+        pair = sorted((self.wires[name] for name in node.inputs),
+                      key=lambda wire: self.graph.types[wire.tensor].signed)  # fmt: skip
+        if pair[0].tensor == pair[1].tensor:
+            raise refused(node, "adds a tensor to itself", "double the weights before it")
+        if "codes_in" in (pair[0].tensor, pair[1].tensor):
+            raise refused(node, "adds the graph's own input, which FINN takes for a constant",
+                           "put a layer before it")  # fmt: skip
         bounds = [self.found[wire.origin] for wire in pair]
         fracs = [bound.frac for bound in bounds]
         if fracs[0] != fracs[1]:
@@ -267,7 +276,7 @@ class _Lowering(Wiring):
                                       (bounds[1].low, bounds[1].high), strict=True)]  # fmt: skip
         bare = f"{node.output} without offsets"
         self.found[bare] = ranges.Range(sums[0], sums[1], fracs[0])
-        spec = FixedSpec.spanning(int(sums[0].min()), int(sums[1].max()), 0)
+        spec = sum_spec(*(self.graph.types[wire.tensor] for wire in pair))
         made = self.added("Add", node, *(wire.tensor for wire in pair), spec=spec)
         added = [self.offsets(wire, f"the sum {node.name!r}") for wire in pair]
         finest = max(frac for _, frac in added)

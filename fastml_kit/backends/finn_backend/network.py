@@ -121,13 +121,16 @@ class _Reading:
         weights = self.model.get_initializer(node.input[1])
         kind = self.model.get_tensor_datatype(node.input[1])
         outputs = self._image(node.output[0])[0]
+        sums = self._bits(node.output[0])
+        if node.output[0] == self.model.graph.output[0].name:
+            sums = -(-sums // 8) * 8  # FINN gives the last layer's sums whole bytes
         layer = Mvau(
             name,
             mw=rows,
             mh=outputs,
             weight_bits=int(kind.bitwidth()),
             act_bits=self._bits(node.input[0]),
-            acc_bits=self._bits(node.output[0]),
+            acc_bits=sums,
             vectors=pixels,
             act_signed=self._signed(node.input[0]),
             narrow=bool(weights.min() > kind.min()),

@@ -19,13 +19,16 @@ from fastml_kit.fixedpoint import Codes
 STEPS = (
     "step_tidy_up",
     "step_streamline",
+    "keep_channels_last",
     "step_convert_to_hw",
     "step_minimize_bit_width_initial",
+    "widen_weights",
     "step_create_dataflow_partition",
     "prefer_rtl",
     "step_specialize_layers",
     "fold",
     "step_minimize_bit_width",
+    "widen_weights",
     "insert_width_converters",
     "step_generate_estimate_reports",
     "step_hw_codegen",
@@ -36,8 +39,8 @@ EXECUTED = "prefer_rtl"
 REMEDIES = {
     "Only a single StreamingDataflowPartition": "an operation in the midst of the graph has no "
     "unit of FINN's; see the step's model for the one that is left",
-    "where": "FINN splits this network in another way than the plan expected; set the folding by "
-    "hand, or report the graph",
+    "was planned": "FINN splits this network in another way than the plan foresaw, which is a "
+    "fault of the kit's: keep the folder and report the graph",
     "give other codes": "this is a fault of FINN's or of the kit's: keep the folder and report it",
 }
 

@@ -73,14 +73,13 @@ class Wiring:
         rank = len(self.shape(wire.origin))
         image = codes.reshape(*codes.shape, *(1,) * (rank - 1))
         tensor = Tensor(image, self.found[wire.origin].frac)
-        for node, constants in wire.owed:
+        asked = () if at is None else ((at, ()),)
+        for node, constants in (*wire.owed, *asked):
             others = [Tensor(c.codes, c.frac) for c in constants]
             tensor = reference.OPERATIONS[node.op](node, tensor, *others)
             if tensor.codes.shape != image.shape:
-                raise refused(node, "has constants that differ from place to place", "use one "
-                               "for each channel")  # fmt: skip
-        if at is not None:
-            tensor = reference.OPERATIONS[at.op](at, tensor)
+                raise refused(node, "has constants or scales that differ from place to "
+                               "place", "use one for each channel")  # fmt: skip
         return Tensor(tensor.codes.reshape(codes.shape), tensor.frac)
 
     def offsets(self, wire: Wire, reader: str) -> tuple[Codes, int]:
@@ -95,6 +94,20 @@ class Wiring:
         zero = np.zeros((1, self.shape(wire.origin)[0]), dtype=np.int64)
         made = self.applied(wire, zero)
         return made.codes[0], made.frac
+
+    def is_identity(self, wire: Wire, node: Node, base: int, top: int) -> bool:
+        """Tell whether the quantizer keeps every code that reaches it, and its step."""
+        if self.found[wire.origin].frac != self.found[node.output].frac:
+            return False
+        codes = np.arange(base, top + 1)[:, None]
+        low, high = self.bounds(wire.origin)
+        same = int(low.min()) == base and int(high.max()) == top
+        return same and bool((self.applied(wire, codes, node).codes == codes).all())
+
+    def at_the_input(self, node: Node) -> bool:
+        """Tell whether `node` alone reads the input's codes, so that the host can do its work."""
+        source = node.inputs[0]
+        return self.wires[source].tensor == "codes_in" and len(self.users(source)) == 1
 
     def users(self, tensor: str) -> list[Node]:
         """Return the program's nodes that read `tensor`."""
