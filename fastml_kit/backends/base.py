@@ -36,6 +36,8 @@ class BuildRequest:
     accumulator: str = "auto"  # hls4ml: "auto" keeps every bit; "fixed<8,4>" narrows the sums
     latency_cutoff: float = 5  # da4ml: adder delay allowed between two registers
     interval_cycles: int = 64  # finn: cycles from one sample to the next; 0: the fewest that fit
+    fold_for: Literal["cost", "latency"] = "cost"  # finn: what to make least at that interval
+    device_share: float = 1.0  # finn: how much of the part the folding may fill, by estimate
     #: finn: layer -> {"PE", "SIMD", "compute"}; given at all, it replaces the solver's choice
     folding: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -48,6 +50,12 @@ class BuildRequest:
             raise BadRequest(
                 f"interval_cycles={self.interval_cycles}; cycles from one sample to the next, or 0 "
                 "for the fewest that fit"
+            )
+        if self.fold_for not in ("cost", "latency"):
+            raise unknown_name("goal of folding", self.fold_for, ("cost", "latency"))
+        if not 0 < self.device_share <= 1:
+            raise BadRequest(
+                f"device_share={self.device_share}; above 0, and at most 1 for the whole part"
             )
         if not re.fullmatch(r"auto|u?fixed<[1-9]\d*,-?\d+>", self.accumulator):
             raise BadRequest(

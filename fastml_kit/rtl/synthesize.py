@@ -36,6 +36,7 @@ class Target:
     luts: str  # ours, read first, in `rtl/hdl`
     uses: dict[str, dict[str, float]]  # resource -> cell -> how many one cell uses
     free: frozenset[str]  # cells that use none of the counted resources
+    named: str  # ours too: the ports of cells that FINN's RTL instantiates by name
 
 
 TARGETS = {
@@ -45,7 +46,9 @@ TARGETS = {
         luts="luts_xc7.v",
         uses={
             "lut": {
-                **dict.fromkeys(("INV", "LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6"), 1),
+                **dict.fromkeys(
+                    ("INV", "LUT1", "LUT2", "LUT3", "LUT4", "LUT5", "LUT6", "LUT6_2"), 1
+                ),
                 **dict.fromkeys(("SRL16E", "SRLC32E", "RAM32X1S", "RAM64X1S"), 1),
                 **dict.fromkeys(("RAM32X1D", "RAM64X1D", "RAM128X1S"), 2),
                 **dict.fromkeys(("RAM32M", "RAM64M", "RAM128X1D", "RAM256X1S"), 4),
@@ -55,6 +58,7 @@ TARGETS = {
             "bram36": {"RAMB36E1": 1, "RAMB18E1": 0.5},
         },
         free=frozenset({"CARRY4", "MUXF7", "MUXF8", "GND", "VCC"}),
+        named="cells_xc7.sv",
     ),
     "ecp5": Target(
         command="synth_ecp5",
@@ -67,6 +71,7 @@ TARGETS = {
             "bram36": {"DP16KD": 0.5, "PDPW16KD": 0.5},
         },
         free=frozenset({"PFUMX", "L6MUX21", "VLO", "VHI", "GND", "VCC"}),
+        named="",
     ),
 }
 
@@ -117,7 +122,7 @@ def synthesize(
     seconds = _yosys(
         "synth",
         folder,
-        *_read(sources, top, folder),
+        *_read(sources, top, folder, family),
         *(f"setattr -mod -set keep_hierarchy 1 {name}{SUFFIX}*" for name in keep),
         "proc",
         "check -assert",  # an undriven wire would pass for a constant later
@@ -211,15 +216,24 @@ def _plain(module: str) -> str:
     return module.lstrip("\\").partition(SUFFIX)[0]
 
 
-def _read(sources: Sequence[Path], top: str, folder: Path) -> list[str]:
+def _read(sources: Sequence[Path], top: str, folder: Path, family: Target) -> list[str]:
     """Return the passes that read a design: SystemVerilog by slang, plain Verilog by yosys."""
     if all(path.suffix != ".sv" for path in sources):
         return [f"read_verilog -sv -defer {_quoted(sources)}", f"hierarchy -check -top {top}"]
-    # slang takes quoted names from a file only. FINN uses parameters above their declaration.
-    (folder / "sources.f").write_text("\n".join(_quoted([path]) for path in sources) + "\n")
+    # slang takes quoted names from a file only. FINN uses parameters above their declaration, and
+    # names some of the family's cells.
+    read = [*sources]
+    if family.named:
+        with as_file(files("fastml_kit.rtl") / "hdl" / family.named) as named:
+            read.append(Path(shutil.copy(named, folder)))
+    lines = [_quoted([path]) for path in read]
+    (folder / "sources.f").write_text("\n".join(lines) + "\n", encoding="utf-8")
     options = f"--top {top} --allow-use-before-declare --keep-hierarchy"
-    read = [f"read_slang {options} -f sources.f", f"hierarchy -check -top {top}"]
-    return [*read, "delete t:$check t:$print"]  # assertions are for simulators
+    return [
+        f"read_slang {options} -f sources.f",
+        f"hierarchy -check -top {top}",
+        "delete t:$check t:$print",  # assertions are for simulators
+    ]
 
 
 def _quoted(paths: Sequence[Path]) -> str:

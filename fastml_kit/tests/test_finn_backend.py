@@ -126,14 +126,14 @@ def test_planning_writes_nothing_and_is_the_same_each_time(
     assert not list(tmp_path.rglob("*"))
     assert sorted(graphs.iterdir()) == before
     assert dict(os.environ) == environment
-    assert "finn" not in sys.modules  # FINN itself is for the child alone
 
 
 def test_another_process_plans_the_same(graphs: Path) -> None:
     graph = graphs / "cnn.onnx"
     program = (
         "import sys; from pathlib import Path; from fastml_kit.tests.test_finn_backend import *;"
-        f"print(plan_of(Path({str(graph)!r}), interval_cycles=120).digest)"
+        f"print(plan_of(Path({str(graph)!r}), interval_cycles=120).digest);"
+        "assert 'finn' not in sys.modules"  # FINN itself is for the child alone
     )
     ended = subprocess.run(
         [sys.executable, "-c", program],
@@ -169,6 +169,32 @@ def test_an_estimate_needs_no_folder_and_no_finn(
     (cost,) = result.costs
     assert cost.interval_cycles == plan.facts["folding"].interval
     assert cost.interval_cycles >= plan.facts["lower_bound"]
+
+
+def test_the_lowest_latency_costs_more_and_a_share_of_the_device_bounds_it(graphs: Path) -> None:
+    graph = graphs / "cnn.onnx"
+    cheap = plan_of(graph, interval_cycles=120).facts["cost"]
+    quick = plan_of(graph, interval_cycles=120, fold_for="latency").facts["cost"]
+    assert quick.latency_cycles < cheap.latency_cycles
+    assert quick.lut > cheap.lut
+    share = 1.02 * cheap.lut / 53_200
+    tight = plan_of(graph, interval_cycles=120, fold_for="latency", device_share=share)
+    assert tight.facts["cost"].lut <= share * 53_200
+    with pytest.raises(DoesNotFit, match="lut"):
+        plan_of(graph, interval_cycles=120, device_share=share / 2)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"fold_for": "speed"}, "no goal of folding 'speed'.*cost, latency"),
+        ({"device_share": 0.0}, "device_share=0.0; above 0, and at most 1"),
+        ({"interval_cycles": -1}, "interval_cycles=-1; cycles from one sample to the next"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        BuildRequest(**wrong)
 
 
 def test_an_interval_that_no_folding_reaches_is_refused_with_the_best_one(graphs: Path) -> None:

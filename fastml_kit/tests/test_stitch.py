@@ -154,3 +154,30 @@ def test_a_network_with_every_kind_of_layer_is_exact_from_graph_to_netlist(tmp_p
             tight.sources, tight.top, tight.interface, values, tmp_path / "stuck",
             data_files=memories,
         )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_products_in_dsp_blocks_are_exact_as_a_netlist_too(tmp_path: Path) -> None:
+    """Verilator simulates FINN's behavioural model of the DSP slice; the netlist has the slice."""
+    hand: dict[str, dict[str, Any]]
+    hand = {"dense1": {"PE": 5, "SIMD": 3, "compute": "dsp"}, "dense2": {"compute": "dsp"}}
+    plan = FinnBackend().plan(
+        networks.mlp(tmp_path / "net.onnx"), BuildRequest(name="net", folding=hand)
+    )
+    program = plan.facts["program"]
+    rng = np.random.default_rng(0)
+    values = quantize_input(program, rng.integers(0, 17, (100, *program.input_shape)) / 16)
+    wanted = reference.run(program, values)
+    built = FinnBackend().build(plan, tmp_path / "finn", until="rtl", samples=values)
+    design = stitch.stitch(built, tmp_path / "design")
+    memories = [Path(name) for name in design.interface["data_files"]]
+    mapped = synthesize.synthesize(
+        design.sources, design.top, "xc7", tmp_path / "xc7", data_files=memories
+    )
+    assert mapped.cost.dsp == built.plan.facts["cost"].dsp > 0
+    for sources in (list(design.sources), [mapped.netlist]):
+        ran = stream.simulate(
+            sources, design.top, design.interface, values, tmp_path / "sim",
+            data_files=memories, stall_in=0.3, stall_out=0.4,
+        )  # fmt: skip
+        assert np.array_equal(ran.values, wanted)

@@ -47,7 +47,7 @@ SAMPLES = 256
 class FinnBackend:
     """QONNX graph -> folded streaming layers in RTL.
 
-    Reads `interval_cycles`, `folding`, `part`, `clock_ns` and `name`.
+    Reads `interval_cycles`, `fold_for`, `device_share`, `folding`, `part`, `clock_ns` and `name`.
     """
 
     name = "finn"
@@ -71,8 +71,9 @@ class FinnBackend:
         else:
             chosen = folding.solve(
                 found.layers,
-                budget=device,
+                budget=folding.Resources.of(device, request.device_share),
                 interval=request.interval_cycles or None,
+                latency=request.fold_for == "latency",
                 edges=found.edges,
             )
         job = {
