@@ -269,6 +269,13 @@ FLOW = Flow(
             cell_timeout_s=1800,
         ),
         StageSpec(
+            "folding",
+            "studies/folding",
+            sets.FinnParameters,
+            inputs={"export": ("model.onnx",)},
+            tools=("qonnx", "numpy"),
+        ),
+        StageSpec(
             "formats",
             "studies/formats_and_zoo",
             sets.FormatsParameters,

@@ -110,7 +110,7 @@ class FormatsParameters(ExportParameters):
 
 
 class FinnParameters(ExportParameters):
-    """Of `04_finn`."""
+    """Of `04_finn` and `folding`."""
 
     interval_cycles: int = Field(
         64, ge=0, le=10**7, description="finn: cycles between samples; 0 for the fewest that fit"

@@ -136,6 +136,21 @@ def pipelining(rows: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
+def folds(points: Sequence[tuple[int, float]]) -> Figure:
+    """Draw what each way to fold a layer costs: points of (cycles, LUT), and the cheapest ones."""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axis = figure.subplots()
+    turns, lut = zip(*points, strict=True)
+    axis.scatter(turns, lut, s=14, color=BLUE, label="one folding")
+    best: dict[int, float] = {}
+    for cycles, count in points:
+        best[cycles] = min(count, best.get(cycles, count))
+    axis.plot(*zip(*sorted(best.items()), strict=True), color=ORANGE, label="the cheapest")
+    axis.set(xlabel="cycles a sample", ylabel="LUT (estimate)", xscale="log", yscale="log")
+    axis.legend()
+    return figure
+
+
 def folding(points: Sequence[tuple[int, int, int]]) -> Figure:
     """Draw what an interval costs: points of (interval in cycles, LUT, DSP), all estimates."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")

