@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
-from fastml_kit.backends.finn_backend import lowering, network
+from fastml_kit.backends.finn_backend import finn_graph, lowering, network
 from fastml_kit.backends.finn_backend.finn_graph import sum_spec
 from fastml_kit.backends.finn_backend.folding_models import Mvau
 from fastml_kit.errors import UnsupportedModel
@@ -307,8 +308,6 @@ def test_a_threshold_lies_right_behind_a_tie_that_stays_below() -> None:
     lowered = lowering.lower(rounded("ROUND"))
     (name,) = [n.input[1] for n in lowered.model.graph.node if n.op_type == "MultiThreshold"]
     model = {t.name: t for t in lowered.model.graph.initializer}
-    from onnx import numpy_helper
-
     thresholds = numpy_helper.to_array(model[name])[0]
     # From -8 up to 8 in whole numbers, in quarters: even ones begin at their tie, odd ones after.
     levels = np.arange(-7, 9)
@@ -350,6 +349,30 @@ def test_what_stands_before_a_quantizer_goes_into_its_thresholds() -> None:
     lowered = assert_exact(m.program(m.shape))
     assert ops(lowered) == ["MatMul", "MultiThreshold", "MatMul"]
     assert list(lowered.layers.values()) == ["matmul1", "quant6", "matmul7"]
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Conv"])
+def test_a_scale_that_a_channel_has_of_its_own_costs_no_weight_bits(op: str) -> None:
+    """As a normalization leaves them: 3-bit weights times a power of two for each output."""
+    m = flat() if op == "MatMul" else image()
+    own = np.array([0, 3, 1, 4])
+    if op == "MatMul":
+        dense(m, 4)
+    else:
+        convolve(m, 4, (2, 2), bias=True, strides=(1, 1), pads=(0, 0, 0, 0))
+    (name,) = [name for name, c in m.constants.items() if c.codes.size > 8]
+    axis = 1 if op == "MatMul" else 0
+    narrow = np.clip(m.constants[name].codes, -3, 3)
+    shaped = own.reshape([-1 if k == axis else 1 for k in range(narrow.ndim)])
+    m.constants[name] = Constant(narrow << shaped, m.constants[name].frac)
+    m.quant(FixedSpec(5, 7))
+    if op == "Conv":
+        m.put("Flatten")
+    dense(m, 2)
+    lowered = assert_exact(m.program(m.shape))
+    first = next(n for n in lowered.model.graph.node if n.op_type == op)
+    kept = {t.name: numpy_helper.to_array(t) for t in lowered.model.graph.initializer}
+    assert np.abs(kept[first.input[1]]).max() <= 3
 
 
 def test_a_quantizer_that_keeps_every_code_is_left_out() -> None:
@@ -473,9 +496,9 @@ def test_an_input_that_is_reshaped_at_once_gets_its_new_shape_from_the_host() ->
 
 def test_elements_come_channel_last() -> None:
     np.testing.assert_array_equal(
-        lowering.elements((2, 1, 3)), np.arange(6).reshape(2, 1, 3).transpose(1, 2, 0).ravel()
+        finn_graph.elements((2, 1, 3)), np.arange(6).reshape(2, 1, 3).transpose(1, 2, 0).ravel()
     )
-    np.testing.assert_array_equal(lowering.elements((4,)), np.arange(4))
+    np.testing.assert_array_equal(finn_graph.elements((4,)), np.arange(4))
 
 
 # -- what has no form

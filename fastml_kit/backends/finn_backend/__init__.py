@@ -30,7 +30,7 @@ from fastml_kit.backends.base import (
     Stage,
     reached,
 )
-from fastml_kit.backends.finn_backend import folding, lowering, network, process
+from fastml_kit.backends.finn_backend import finn_graph, folding, lowering, network, process
 from fastml_kit.backends.finn_backend.folding_costs import weight_style
 from fastml_kit.backends.finn_backend.folding_models import Fold, Layer, Mvau, legal
 from fastml_kit.errors import BadRequest, BuildFailed, unknown_name
@@ -236,7 +236,7 @@ def _interface(
     """Say how samples lie on the design's streams; see `fastml_kit.rtl.stream`."""
     program = plan.facts["program"]
     streams = dataflow["streams"]
-    order = np.argsort(lowering.elements(lowered.input_shape))
+    order = np.argsort(finn_graph.elements(lowered.input_shape))
     return {
         "top": top,
         "interval_cycles": plan.facts["folding"].interval,
@@ -250,7 +250,7 @@ def _interface(
             **streams[dataflow["output"]],
             "frac": lowered.circuit_frac,
             "shape": list(program.output_shape),
-            "order": np.argsort(lowering.elements(lowered.circuit_shape)).tolist(),
+            "order": np.argsort(finn_graph.elements(lowered.circuit_shape)).tolist(),
             "offset": (lowered.offsets * 2.0**-lowered.output_frac).tolist(),
         },
     }

@@ -1,6 +1,7 @@
 """Writing a graph of FINN's dialect: integer tensors in float32, each with its type noted."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -96,3 +97,16 @@ def first_at_least(
         reached &= middle > below
         above, below = np.where(reached, middle, above), np.where(reached, below, middle)
     return above
+
+
+def shared_zeros(rows: Codes) -> Codes:
+    """Return for each row how many low bits are zero in all of its codes; 0 if all codes are."""
+    together = np.bitwise_or.reduce(np.abs(rows).reshape(len(rows), -1), axis=1)
+    lowest = together & -together
+    return np.where(together > 0, np.log2(np.maximum(lowest, 1)).astype(np.int64), 0)
+
+
+def elements(shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return which element of a (flat) NCHW sample comes at each place of its stream, NHWC."""
+    order = np.arange(prod(shape))
+    return order if len(shape) == 1 else np.moveaxis(order.reshape(shape), 0, -1).ravel()

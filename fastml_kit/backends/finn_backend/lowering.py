@@ -15,18 +15,19 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastml_kit.backends.finn_backend.finn_graph import datatype, first_at_least, sum_spec
-from fastml_kit.backends.finn_backend.wires import Wire, Wiring, refused
+from fastml_kit.backends.finn_backend.finn_graph import (
+    datatype,
+    first_at_least,
+    shared_zeros,
+    sum_spec,
+)
+from fastml_kit.backends.finn_backend.wires import QUANTIZERS, Wire, Wiring, refused
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.fixedpoint import Codes, FixedSpec
 from fastml_kit.graph import ranges, reference
 from fastml_kit.graph.ir import Constant, Node, Program, Tensor
 
-#: Nondecreasing operations of one tensor of data, whatever their constants.
-ELEMENTWISE = frozenset({"Add", "Clip", "LeakyRelu", "Relu", "Sub"})
-QUANTIZERS = frozenset({"BipolarQuant", "MultiThreshold", "Quant", "Trunc"})
 #: A multiplier of FINN's matrix-vector unit takes operands up to so many bits.
 MAX_BITS = 8
 #: Nor does it take fewer; a bit alone gets a second one, which is always zero.
@@ -154,16 +155,23 @@ class _Lowering(Wiring):
 
     # -- products
 
-    def _weights(self, node: Node) -> tuple[Codes, FixedSpec]:
+    def _weights(self, node: Node, axis: int) -> tuple[Codes, FixedSpec, Codes]:
+        """Return weights, their format, and the bits that each output's share and do without."""
         codes = self.program.constants[node.inputs[1]].codes
+        shifts = np.zeros(codes.shape[axis], dtype=np.int64)
+        if self.rounded_later(node):
+            # A scale of its own, such as a normalization leaves a channel, costs no multiplier.
+            shifts = shared_zeros(np.moveaxis(codes, axis, 0))
+            codes = codes >> shifts.reshape([-1 if k == axis else 1 for k in range(codes.ndim)])
         # Signed, and without the most negative code, which the unit's DSP48 cannot take.
         width = max(int(np.abs(codes).max()).bit_length() + 1, MIN_BITS)
         spec = FixedSpec(width, width, narrow=True)
         if spec.width > MAX_BITS:
             raise refused(node, f"has weights of {spec.width} bits", f"use at most {MAX_BITS}")
-        return codes, spec
+        return codes, spec, shifts
 
-    def _multiplied(self, node: Node, op: str, weights: Any, spec: FixedSpec, **rest: Any) -> None:
+    def _multiplied(self, node: Node, op: str, axis: int, **rest: Any) -> None:
+        weights, spec, shifts = self._weights(node, axis)
         wire = self.plain(node)
         if self.graph.types[wire.tensor].width > MAX_BITS:
             raise refused(node, f"reads codes of {self.graph.types[wire.tensor].width} bits",
@@ -179,6 +187,9 @@ class _Lowering(Wiring):
             shaped = Constant(bias.codes.reshape(-1, *(1,) * (rank - 1)), bias.frac)
             adding = Node("Add", node.name, (bare, node.inputs[2]), node.output, {})
             owed.append((adding, (shaped,)))
+        if shifts.any():
+            bare, scaling = self.scaled(node, bare, shifts)
+            owed.insert(0, scaling)
         sums = self.found[bare].spec
         sums = replace(sums, integer=sums.width)
         made = self.added(op, node, wire.tensor, self.graph.put(weights, spec), spec=sums, **rest)
@@ -188,11 +199,10 @@ class _Lowering(Wiring):
     def _matmul(self, node: Node) -> None:
         if len(self.shape(self.data(node)[0])) != 1:
             raise refused(node, "works on more than one axis", "flatten its input")
-        codes, spec = self._weights(node)
-        self._multiplied(node, "MatMul", codes, spec)
+        self._multiplied(node, "MatMul", 1)
 
     def _conv(self, node: Node) -> None:
-        codes, spec = self._weights(node)
+        codes = self.program.constants[node.inputs[1]].codes
         if codes.ndim != 4:
             raise refused(node, f"works on {codes.ndim - 2} axes", "write it over two, with "
                            "one of length 1")  # fmt: skip
@@ -202,7 +212,7 @@ class _Lowering(Wiring):
         if max(node.attrs.get("dilations") or (1,)) > 1:
             raise refused(node, "is dilated", "use dilation 1")
         self._multiplied(
-            node, "Conv", codes, spec, kernel_shape=list(codes.shape[2:]),
+            node, "Conv", 0, kernel_shape=list(codes.shape[2:]),
             strides=list(node.attrs["strides"]), pads=list(node.attrs["pads"]), group=1,
             dilations=[1, 1],
         )  # fmt: skip
@@ -285,9 +295,3 @@ class _Lowering(Wiring):
         adding = Node("Add", node.name, (bare, ""), node.output, {})
         owed = ((adding, (shaped,)),) if np.any(offsets) else ()
         self.wires[node.output] = Wire(made.tensor, bare if owed else node.output, owed)
-
-
-def elements(shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return which element of a (flat) NCHW sample comes at each place of its stream, NHWC."""
-    order = np.arange(prod(shape))
-    return order if len(shape) == 1 else np.moveaxis(order.reshape(shape), 0, -1).ravel()

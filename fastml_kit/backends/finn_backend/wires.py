@@ -16,6 +16,10 @@ from fastml_kit.graph import ranges, reference
 from fastml_kit.graph.host import input_quant
 from fastml_kit.graph.ir import Constant, Node, Program, Tensor
 
+#: Nondecreasing operations of one tensor of data, whatever their constants.
+ELEMENTWISE = frozenset({"Add", "Clip", "LeakyRelu", "Relu", "Sub"})
+QUANTIZERS = frozenset({"BipolarQuant", "MultiThreshold", "Quant", "Trunc"})
+
 
 @dataclass(frozen=True)
 class Wire:
@@ -108,6 +112,29 @@ class Wiring:
         """Tell whether `node` alone reads the input's codes, so that the host can do its work."""
         source = node.inputs[0]
         return self.wires[source].tensor == "codes_in" and len(self.users(source)) == 1
+
+    def scaled(
+        self, node: Node, tensor: str, shifts: Codes
+    ) -> tuple[str, tuple[Node, tuple[Constant, ...]]]:
+        """Return `tensor` without the low zero bits of each channel, and what it then owes."""
+        found, name = self.found[tensor], f"{tensor} without common zeros"
+        shaped = shifts.reshape(-1, *(1,) * (found.low.ndim - 2))
+        self.found[name] = ranges.Range(found.low >> shaped, found.high >> shaped, found.frac)
+        scaling = Node("Mul", node.name, (name, ""), tensor, {})
+        return name, (scaling, (Constant(np.left_shift(1, shaped), 0),))
+
+    def rounded_later(self, node: Node) -> bool:
+        """Tell whether all that `node` makes goes to one quantizer, by way of what is owed."""
+        while node.output != self.program.output:
+            users = self.users(node.output)
+            if len(users) != 1 or len(self.data(users[0])) != 1:
+                return False
+            (node,) = users
+            if node.op in QUANTIZERS:
+                return True
+            if node.op not in ELEMENTWISE and node.op != "MaxPool":
+                return False
+        return False
 
     def users(self, tensor: str) -> list[Node]:
         """Return the program's nodes that read `tensor`."""
