@@ -7,7 +7,7 @@ Verilator (a steady stream; single samples; stalls on both sides), and mapped by
 cells stand beside the estimates of FINN and of the kit, and the ratio of each. The program ends
 with 1 if any code of any sample differs. Networks: the digits MLP and CNN of the tutorial, a small
 residual network with random weights, and the keyword-spotting MLP (490-256-256-256-12, 3 bits)
-trained on the task's synthetic stand-in. The last takes a quarter of an hour with synthesis.
+trained on the task's synthetic stand-in. The last took a quarter of an hour with synthesis.
 """
 
 import argparse

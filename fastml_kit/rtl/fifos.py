@@ -27,7 +27,7 @@ from fastml_kit.rtl.fifo_schedule import Design, run
 from fastml_kit.rtl.fifo_units import Unit, units, words_of
 
 MARGIN = 2  # words beyond the analysed fill, for the cycle here or there that a model lacks
-SHALLOWEST = 3  # FINN's own FIFO in LUT memory corrupts data at 2
+SHALLOWEST = 3  # the least that kit_fifo takes in either kind of memory
 LUT_DEPTHS = (32, 64)  # words that a LUT memory holds at no more cost than fewer
 SETTLING = 4096  # frames: a stream that has not become periodic by then is not going to
 

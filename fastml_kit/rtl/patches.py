@@ -1,7 +1,7 @@
 """The few changes that FINN's RTL library needs outside Vivado, each checked to still fit.
 
 They are made to the copies in a build folder, never to FINN's own files. Each replaces one text,
-which must occur exactly as often as said: when FINN's library changes, the build stops and names
+which must occur exactly once: when FINN's library changes, the build stops and names
 the patch, instead of using a file that nobody has looked at.
 """
 
@@ -12,13 +12,12 @@ from fastml_kit.errors import BuildFailed
 
 @dataclass(frozen=True)
 class Patch:
-    """Replace `old` by `new` in the file `name`, `times` times."""
+    """Replace `old` by `new` in the file `name`, where it must occur once."""
 
     name: str
     why: str
     old: str
     new: str
-    times: int = 1
 
 
 PATCHES = (
@@ -124,9 +123,9 @@ def apply(name: str, text: str) -> str:
         if patch.name != name:
             continue
         found = text.count(patch.old)
-        if found != patch.times:
+        if found != 1:
             raise BuildFailed(
-                f"the patch of {name} ({patch.why}) fits {found} times, not {patch.times}: FINN's "
+                f"the patch of {name} ({patch.why}) fits {found} times, not 1: FINN's "
                 "RTL library is another version than the patches are for; install that of "
                 "ci/requirements.lock, or look at fastml_kit/rtl/patches.py"
             )

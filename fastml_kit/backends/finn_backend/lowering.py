@@ -4,7 +4,7 @@ FINN derives this form from a QONNX graph by moving scales about in floats, and 
 where QONNX rounds them to even. Here it is written from the integer program instead: every
 quantizer, with the biases, ReLUs and clips before it, is one nondecreasing function of the
 accumulator's code, so that its thresholds are found by asking the reference engine where it
-steps. Nothing is left for FINN to round. What follows (`steps`) are FINN's own transformations.
+steps. Nothing is left for FINN to round. What follows (`process`) are FINN's own transformations.
 
 What a circuit of streams leaves to the host is said here too: the input's quantizer, and a
 constant added to the outputs.
