@@ -27,7 +27,8 @@ lab: env  ## open the notebooks in JupyterLab
 doctor: env  ## show which tools are here, and what each unlocks
 	@$(BIN)/fastml doctor $(ARGS)
 
-test: lint unit notebooks  ## everything but the slow tests; up to half an hour
+test: lint  ## everything but the slow tests, on two cores; up to half an hour
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line unit notebooks
 
 lint: env  ## style, formatting and types
 	$(BIN)/ruff check .

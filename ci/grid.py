@@ -29,6 +29,8 @@ EXAMPLE = ROOT / "build" / "grid-example"
 
 SAMPLES = 1797  # the whole digits set
 ENGINES = frozenset({"qonnx", "reference", "fast", "csim", "da4ml", "rtl", "netlist"})
+#: What FINN's way adds to them.
+FINN_ENGINES = frozenset({"dataflow", "finn_rtl", "finn_netlist"})
 RERUN_S = 5.0
 
 
@@ -52,8 +54,15 @@ def values(**parameters: object) -> tuple[str, ...]:
 
 
 POINTS = (
-    # The whole promise: both FPGA families, and the median of three seeds at the task's target.
-    Point("default", ("digits", "--profile", "full"), 0.97, targets=frozenset({"xc7", "ecp5"})),
+    # The whole promise: both ways into hardware, both FPGA families, and the median of three seeds
+    # at the task's target.
+    Point(
+        "default",
+        ("digits", "--profile", "full", "--flow", "both"),
+        quality=0.97,
+        targets=frozenset({"xc7", "ecp5"}),
+        engines=ENGINES | FINN_ENGINES,
+    ),
     Point("cnn", ("digits", *values(model="cnn")), quality=0.95),
     # Nothing round: odd widths, unlike bits, deep pipelining, shared multipliers.
     Point(
@@ -107,7 +116,7 @@ def run(point: Point) -> list[str]:
         return [f"fastml run ended with {code}"]
     report = latest()
     found = judge(report, point)
-    for spec in point.flow.stages:
+    for spec in (point.flow.stage(stage["name"]) for stage in report["stages"]):
         page = PAGES / point.name / f"{spec.notebook}.ipynb"
         page.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(RUNS / report["run"] / spec.name / "notebook.ipynb", page)
@@ -127,7 +136,10 @@ def judge(report: dict[str, Any], point: Point) -> list[str]:
             got = found.get(f"verify.{engine}.{name}", [])
             if not got or any(value != wanted for value in got):
                 bad.append(f"verify.{engine}.{name} is {got or 'missing'}, not {wanted}")
-    for name in ("verify.netlist.mismatches", "cost.da4ml.dsp"):
+    counted = {"netlist": "da4ml", "finn_netlist": "finn"}  # the rung, and its circuit's costs
+    names = [f"verify.{engine}.mismatches" for engine in counted if engine in point.engines]
+    names += [f"cost.{flow}.dsp" for engine, flow in counted.items() if engine in point.engines]
+    for name in names:
         targets = {record["target"] for record in report["records"] if record["name"] == name}
         if targets != point.targets:
             bad.append(f"{name} is there for {sorted(targets)}, not {sorted(point.targets)}")

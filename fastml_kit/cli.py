@@ -16,11 +16,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from fastml_kit import __version__, report, tools
+from fastml_kit import __version__, cli_data, report, tools
 from fastml_kit.errors import BadRequest, FastmlError
 from fastml_kit.flow import FLOW, Flow, runs_path
-from fastml_kit.parameters import read_value
 from fastml_kit.runner import RunReport, display, run
+from fastml_kit.schema import read_value
 
 EXIT_CODES = {"ok": 0, "failed": 1, "skipped": 1, "interrupted": 130}
 REFUSED, INTERRUPTED = 2, 130
@@ -51,6 +51,17 @@ def options(*names: str) -> Callable[[F], F]:
             "--runs-dir",
             type=click.Path(path_type=Path),
             help="Folder of all runs. Default: $FASTML_RUNS_DIR, or runs/ beside notebooks/.",
+        ),
+        "preset": click.option(
+            "--preset",
+            default="",
+            help="File of parameters in notebooks/presets, by name. Default: the task's own.",
+        ),
+        "flow": click.option(
+            "--flow",
+            "way",
+            metavar="WAY",
+            help="Way into hardware: hls4ml (the default), finn, or both, to compare them.",
         ),
         "json": click.option(
             "--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout."
@@ -88,7 +99,7 @@ def doctor(as_json: bool) -> None:
 @click.option("--keras", type=FILE, help="A QKeras model (.keras, .h5) instead; needs --data.")
 @click.option("--data", type=FILE, help="Samples for it: .npy, the first axis counts them.")
 @click.option("--labels", type=FILE, help="Their class numbers: .npy; then accuracy is told, too.")
-@options("parameter", "profile", "runs-dir", "json")
+@options("flow", "parameter", "preset", "profile", "runs-dir", "json")
 @click.option("--until", metavar="STAGE", help="Make STAGE and what it is made from, no more.")
 @click.option("--force", is_flag=True, help="Run stages again even if they are current.")
 @click.option("--quiet", is_flag=True, help="Show progress, but no report at the end.")
@@ -125,7 +136,7 @@ def run_flow(
 
 @cli.command()
 @click.argument("name")
-@options("parameter", "profile", "runs-dir", "json")
+@options("flow", "parameter", "preset", "profile", "runs-dir", "json")
 @click.option("--force", is_flag=True, help="Run it again even if it is current.")
 @click.pass_obj
 def notebook(flow: Flow, /, name: str, force: bool, **shared: Any) -> None:
@@ -152,6 +163,9 @@ def show_report(
         raise BadRequest("give a RUN or --latest, not both")
     root = runs_path(str(runs_dir), base=Path.cwd()) if runs_dir else runs_path()
     _print_report(flow, report.find(root, run_id), as_json)
+
+
+cli.add_command(cli_data.data)
 
 
 def main(flow: Flow = FLOW, arguments: list[str] | None = None) -> None:
@@ -184,7 +198,9 @@ def _run(
     force: list[str],
     *,
     files: Mapping[str, str] | None = None,
+    way: str | None,
     parameter: tuple[tuple[str, str], ...],
+    preset: str,
     profile: str,
     runs_dir: Path | None,
     as_json: bool,
@@ -192,14 +208,15 @@ def _run(
 ) -> None:
     """Run stages, showing progress, and end with the report."""
     given = {name: read_value(value) for name, value in parameter}
-    for name, path in (files or {}).items():
-        if given.setdefault(name, path) != path:
-            raise BadRequest(f"{name} is given twice: {path!r} and {given[name]!r}")
+    for name, value in {**(files or {}), **({"flow": way} if way else {})}.items():
+        if given.setdefault(name, value) != value:
+            raise BadRequest(f"{name} is given twice: {value!r} and {given[name]!r}")
     with display.on(Console(stderr=True)) as show:
         result = run(
             task,
             given,
             profile=profile,
+            preset=preset,
             runs_dir=runs_dir and Path.cwd() / runs_dir,  # here, a relative one is relative to here
             until=until,
             force=force,

@@ -32,6 +32,10 @@ class BuildFailed(FastmlError):
     """A tool ran and failed; the message ends with the tail of its log."""
 
 
+class BoardError(FastmlError):
+    """A board does not answer, answers wrongly, or is not the one that was asked for."""
+
+
 class RunError(FastmlError):
     """A run folder is missing something, is damaged, or cannot be written."""
 

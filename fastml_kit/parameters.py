@@ -3,55 +3,24 @@
 Each notebook's set grows out of its predecessor's; the later notebooks serve two flows, the one
 that trains a model and the one that takes a model which the user brings. The same names stand in
 the notebook's ``parameters`` cell; the runner checks values before a kernel starts, and the
-notebook's second cell checks them again, so that bare papermill is as safe. A refusal is one line.
+notebook's second cell checks them again, so that bare papermill is as safe. See `schema`.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Self
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from fastml_kit.errors import BadRequest, nearest, unknown_name
+from fastml_kit.errors import BadRequest
+from fastml_kit.schema import Parameters, one_of
 
 TARGETS = ("xc7", "ecp5")
+#: Ways from the graph into hardware; the parameter `flow` names one of them, or both.
+WAYS = ("hls4ml", "finn")
+#: How hls4ml's layers hand over: all elements at once, or one after another.
+IO_TYPES = ("io_parallel", "io_stream")
 #: Parameters that name a file.
 FILES = ("graph", "keras", "data", "labels")
-
-
-class Parameters(BaseModel):
-    """Base of all parameter sets: nothing unknown, nothing converted, nothing changed later."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-    runs_dir: str = Field(
-        "runs", min_length=1, description="folder of all runs; relative to the project's root"
-    )
-
-    def own(self) -> dict[str, Any]:
-        """Return the values that results depend on: all but ``runs_dir``."""
-        return self.model_dump(exclude={"runs_dir"})
-
-    def files(self) -> dict[str, Path]:
-        """Return the files that parameters name: what counts is what is in them."""
-        return {}
-
-    def look(self) -> None:
-        """Look into those files before anything starts.
-
-        Raises:
-            BadRequest: one of them is not what it must be.
-        """
 
 
 class StartParameters(Parameters):
@@ -62,6 +31,7 @@ class ModelParameters(Parameters):
     """What is trained: shared by every notebook of the flow."""
 
     task: str = Field("digits", description="what to learn; see fastml_kit.tasks")
+    dataset: str = Field("", description="data set of the task; '' for the best that is here")
     model: str = Field("mlp", description="network family; see fastml_kit.models")
     width: int = Field(24, ge=2, le=512, description="units of the hidden layers")
     weight_bits: int = Field(4, ge=2, le=8, description="width of the weights, in bits")
@@ -74,14 +44,24 @@ class ModelParameters(Parameters):
     def _task_exists(cls, name: str) -> str:
         from fastml_kit import tasks
 
-        return _one_of("task", name, tasks.names())
+        return one_of("task", name, tasks.names())
+
+    def settled(self) -> Self:
+        """Return the same with the name of the data set that is here.
+
+        Raises:
+            BadRequest: the task has none of that name, or it is not here.
+        """
+        from fastml_kit import tasks
+
+        return self.model_copy(update={"dataset": tasks.choose(self.task, self.dataset)})
 
     @field_validator("model")
     @classmethod
     def _model_exists(cls, name: str) -> str:
         from fastml_kit import models
 
-        return _one_of("model", name, models.names())
+        return one_of("model", name, models.names())
 
 
 class TrainParameters(ModelParameters):
@@ -109,12 +89,47 @@ class FormatsParameters(ExportParameters):
         return names
 
 
-class FinnParameters(ExportParameters):
-    """Of `04_finn` and `folding`."""
+class FinnKnobs(Parameters):
+    """What `04_finn` has of its own."""
 
     interval_cycles: int = Field(
         64, ge=0, le=10**7, description="finn: cycles between samples; 0 for the fewest that fit"
     )
+
+
+class FoldingParameters(FinnKnobs, ExportParameters):
+    """Of `folding`."""
+
+
+class EstimatesParameters(Parameters):
+    """Of `finn_estimates`."""
+
+    networks: Annotated[list[str], Field(min_length=1)] = Field(
+        ["digits_mlp", "residual"], description="networks to measure; see studies.finn_networks"
+    )
+    slowdown: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="how many times as slow as its own interval each network is folded",
+    )
+    stall: float = Field(
+        0.8,
+        ge=0.05,
+        le=0.95,
+        description="part of the cycles in which a side of a stream withholds",
+    )
+
+    @field_validator("networks")
+    @classmethod
+    def _networks_exist(cls, names: list[str]) -> list[str]:
+        from fastml_kit.studies import finn_networks
+
+        for name in names:
+            finn_networks.get(name)
+        if len(set(names)) < len(names):
+            raise BadRequest(f"networks={names} names one network twice")
+        return names
 
 
 class ImportParameters(Parameters):
@@ -175,32 +190,48 @@ class Hls4mlKnobs(Parameters):
     """What `03_hls4ml` has of its own."""
 
     reuse_factor: int = Field(
-        1, ge=1, le=1024, description="hls4ml: uses of a multiplier per inference"
+        1, ge=1, le=65536, description="hls4ml: uses of a multiplier per inference"
+    )
+    io_type: str = Field(
+        IO_TYPES[0], description=f"hls4ml: how layers hand over, {' or '.join(IO_TYPES)}"
     )
     latency_cutoff: int = Field(
         5, ge=1, le=1000, description="da4ml: adder delays between two registers"
     )
     clock_ns: float = Field(10.0, ge=1, le=1000, description="requested clock period, in ns")
 
+    @field_validator("io_type")
+    @classmethod
+    def _io_type_exists(cls, name: str) -> str:
+        return one_of("io_type", name, IO_TYPES)
 
-class SynthesizeKnobs(Hls4mlKnobs):
+
+class SynthesizeKnobs(FinnKnobs, Hls4mlKnobs):
     """What `05_synthesize` adds to them."""
 
+    flow: str = Field(
+        WAYS[0], description=f"ways into hardware: {', '.join(WAYS)}, or both, to compare them"
+    )
     targets: Annotated[list[str], Field(min_length=1)] = Field(
         ["xc7"], description=f"FPGA families to synthesize for: some of {', '.join(TARGETS)}"
     )
+
+    @field_validator("flow")
+    @classmethod
+    def _flow_exists(cls, name: str) -> str:
+        return one_of("flow", name, (*WAYS, "both"))
 
     @field_validator("targets")
     @classmethod
     def _targets_exist(cls, names: list[str]) -> list[str]:
         for name in names:
-            _one_of("target", name, TARGETS)
+            one_of("target", name, TARGETS)
         if len(set(names)) < len(names):
             raise BadRequest(f"targets={names} names one target twice")
         return names
 
 
-class FlowParameters(SynthesizeKnobs, FinnParameters, FormatsParameters, TrainParameters):
+class FlowParameters(SynthesizeKnobs, EstimatesParameters, FormatsParameters, TrainParameters):
     """All parameters of the flow that trains a task's model, and of the studies beside it."""
 
 
@@ -212,81 +243,13 @@ class Hls4mlParameters(Hls4mlKnobs, ImportParameters, ExportParameters):
     """Of `03_hls4ml`, which serves both flows."""
 
 
+class FinnParameters(FinnKnobs, ImportParameters, ExportParameters):
+    """Of `04_finn`, which serves both flows."""
+
+
 class SynthesizeParameters(SynthesizeKnobs, ImportParameters, ExportParameters):
     """Of `05_synthesize`, which serves both flows."""
 
 
 class ReportParameters(SynthesizeKnobs, ImportParameters, TrainParameters):
     """Of `07_report`, which serves both flows."""
-
-
-P = TypeVar("P", bound=Parameters)
-
-
-def check(schema: type[P], values: Mapping[str, Any]) -> P:
-    """Return `values` as a set of parameters, defaults filled in.
-
-    Raises:
-        BadRequest: a name is unknown, or a value has the wrong type or is out of range; one line
-            that names the field, the value, what is allowed, and the nearest name.
-    """
-    try:
-        return schema.model_validate(dict(values))
-    except ValidationError as error:
-        raise _refusal(schema, error.errors()[0]) from error
-
-
-def read_value(text: str) -> Any:
-    """Read a value given as text, as YAML does: 4, 10.0, true, [xc7, ecp5], mlp.
-
-    Raises:
-        BadRequest: it is no YAML.
-    """
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadRequest(
-            f"{text!r} cannot be read as a value (YAML): {_one_line(error)}"
-        ) from error
-
-
-def allowed(schema: type[Parameters], name: str) -> str:
-    """Say what `name` may be: ``a whole number from 2 to 8 (width of the weights, in bits)``."""
-    field = schema.model_fields[name]
-    kind = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        list[str]: "a list of texts, such as [xc7, ecp5]",
-    }[field.annotation]  # type: ignore[index]
-    bounds = [getattr(limit, side, None) for side in ("ge", "le") for limit in field.metadata]
-    low, high = ([bound for bound in bounds if bound is not None] + [None, None])[:2]
-    span = "" if low is None else f" from {low} to {high}"
-    return f"{kind}{span} ({field.description})"
-
-
-def unknown_parameter(schema: type[Parameters], name: str) -> BadRequest:
-    """Return the refusal of a parameter that `schema` does not have."""
-    names = list(schema.model_fields)
-    return BadRequest(
-        f"no parameter {name!r}.{nearest(name, names)} Parameters: {', '.join(sorted(names))}."
-    )
-
-
-def _refusal(schema: type[Parameters], error: ErrorDetails) -> BadRequest:
-    name = str(error["loc"][0])
-    if error["type"] == "extra_forbidden":
-        return unknown_parameter(schema, name)
-    where = "".join(f"[{part}]" for part in error["loc"][1:])
-    return BadRequest(f"{name}{where}={error['input']!r}; it must be {allowed(schema, name)}")
-
-
-def _one_of(kind: str, name: str, choices: list[str] | tuple[str, ...]) -> str:
-    if name not in choices:
-        raise unknown_name(kind, name, choices)
-    return name
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

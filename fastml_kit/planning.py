@@ -17,8 +17,8 @@ from fastml_kit import given, sources, tools
 from fastml_kit.errors import BadRequest, RunError
 from fastml_kit.flow import Flow, StageSpec
 from fastml_kit.manifest import StageEntry, commit, damage, now
-from fastml_kit.parameters import Parameters
 from fastml_kit.runs import RunFolder, find_stage
+from fastml_kit.schema import Parameters
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,12 @@ class Record:
             )
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What tells this record from the others of its stage; also the order they are kept in."""
-        return self.name, self.model or "", self.flow or "", self.target or ""
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What tells this record from the others of its stage; also the order they are kept in.
+
+        An estimate and a measurement of the same quantity are two records.
+        """
+        return self.name, self.model or "", self.flow or "", self.target or "", self.source
 
 
 @dataclass(frozen=True, order=True)

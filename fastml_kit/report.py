@@ -57,7 +57,8 @@ def summarize(folder: Path, flow: Flow = FLOW) -> dict[str, Any]:
         RunError: the run's summary cannot be read.
     """
     summary = load_summary(folder)
-    flow = flow.serving(summary.get("parameters", {}))
+    parameters = summary.get("parameters", {})
+    flow = flow.serving(parameters).along(parameters)
     known = {stage["name"]: stage for stage in summary["stages"]}
     stages = []
     broken = None
@@ -88,9 +89,11 @@ def render(report: Summary, reused: Mapping[str, str | None] | None = None) -> R
     found = [Record(**record) for record in report["records"]]
     remarks = dict.fromkeys(record.remark for record in found if record.remark)
     tables = [_stages(report, reused or {}), ladder(found), costs(found), quality(found)]
+    contrast = two_circuits(found)
     return Group(
         f"[bold]{report['run']}[/]: {report['status']}",
         *(table for table in tables if table.row_count),
+        *([Text(contrast)] if contrast else []),
         *(Text(f"remark: {remark}", style="yellow") for remark in remarks),
         *(Text(f"skipped {skip['name']}: {skip['reason']}") for skip in report["skipped"]),
     )
@@ -134,6 +137,63 @@ def costs(found: Iterable[Record]) -> Table:
     for key, values in sorted(rows.items()):
         table.add_row(*key, *(_number(values.get(what)) for what in COSTS))
     return table
+
+
+def two_circuits(found: Iterable[Record]) -> str | None:
+    """Return a paragraph that weighs da4ml's circuit against FINN's, in figures of the records.
+
+    `None` where the two were not both synthesized for one FPGA family and simulated.
+    """
+    known = {(r.name, r.target, r.source): r.value for r in found}
+    names = {"netlist": "da4ml", "finn_netlist": "finn"}
+    for target in sorted({target for _, target, source in known if source == "yosys" and target}):
+        said: dict[str, dict[str, Any]] = {}
+        for engine, flow in names.items():
+            keys = [(f"cost.{flow}.{what}", "yosys") for what in ("lut", "dsp", "bram36")]
+            keys += [(f"cost.{flow}.{what}_cycles", "netlist") for what in ("interval", "latency")]
+            keys += [(f"verify.{engine}.{what}", "netlist") for what in ("samples", "mismatches")]
+            said[flow] = {
+                name.rpartition(".")[2]: known.get((name, target, source)) for name, source in keys
+            }
+        if all(value is not None for values in said.values() for value in values.values()):
+            return _weigh(target, said["da4ml"], said["finn"])
+    return None
+
+
+def _weigh(target: str, wired: Mapping[str, Any], folded: Mapping[str, Any]) -> str:
+    """Say what two circuits cost, one whose weights are wires and one that shares multipliers."""
+
+    def told(name: str, cost: Mapping[str, Any]) -> str:
+        return (
+            f"{name} circuit: {cost['lut']:,} LUT, {cost['dsp']} DSP, {cost['bram36']:g} BRAM36, "
+            f"a sample every {_cycles(cost['interval_cycles'])}, an answer after "
+            f"{cost['latency_cycles']:,}; {cost['mismatches']} codes differ on "
+            f"{cost['samples']:,} samples."
+        )
+
+    space, time = (folded[key] / wired[key] for key in ("lut", "interval_cycles"))
+    same = not (wired["mismatches"] or folded["mismatches"])
+    answers = "the same answers" if same else "answers that differ"
+    return " ".join(
+        (
+            f"One graph, two circuits, {answers}, different costs (on {target}).",
+            told("da4ml's", wired),
+            told("FINN's", folded),
+            f"FINN's takes {space:.2g} times the LUT and {time:.3g} times the cycles, so "
+            f"{space * time:.2g} times the LUT x cycles of a sample.",
+            "Why: da4ml wires each weight into adders of its own, and all of them work on one "
+            "sample at once. Nothing is stored, and what is common to two sums is built once; but "
+            "nothing can be shared over time either, so asking for fewer samples makes it no "
+            "smaller. FINN's layers multiply with units that take turns, fed from memories of "
+            "weights, so how many there are is a choice: interval_cycles. But a multiplier for any "
+            "weight is larger than the adders for one, and memories, queues between the layers and "
+            "the counting of turns come on top.",
+        )
+    )
+
+
+def _cycles(count: int) -> str:
+    return "cycle" if count == 1 else f"{count:,} cycles"
 
 
 def quality(found: Iterable[Record]) -> Table:

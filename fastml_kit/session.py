@@ -22,14 +22,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastml_kit import parameters as sets
+from fastml_kit import schema as schemas
 from fastml_kit.cells import Cells
 from fastml_kit.errors import BadRequest, RunError, StageFailed, nearest
 from fastml_kit.flow import FLOW, Flow, StageSpec, runs_root
 from fastml_kit.manifest import StageEntry
-from fastml_kit.parameters import Parameters
 from fastml_kit.planning import first_stale, folder_of, plan
 from fastml_kit.runs import RunFolder
+from fastml_kit.schema import Parameters
 from fastml_kit.stage import Stage
 
 __all__ = ["Stage", "open"]
@@ -52,7 +52,7 @@ def open(stage: str, namespace: Mapping[str, Any], *, flow: Flow = FLOW, say: Sa
     """
     cells = Cells(namespace)
     values = _declared(flow.serving({}, stage).stage(stage).parameters, cells)
-    flow = flow.serving(values.own(), stage)
+    flow = flow.serving(values.own(), stage).along(values.own())
     spec = flow.stage(stage)
     attempt = os.environ.get("FASTML_ATTEMPT")
     if attempt:
@@ -88,12 +88,12 @@ def _declared(schema: type[Parameters], cells: Cells) -> Parameters:
     for cell, assigned in cells.assignments():
         if assigned & names or cell.startswith("# Parameters"):
             for name in sorted(assigned - names):
-                raise sets.unknown_parameter(schema, name)
+                raise schemas.unknown_parameter(schema, name)
     missing = sorted(names - cells.namespace.keys() - {"runs_dir"})
     if missing:
         hint = nearest(missing[0], (n for n in cells.namespace if not n.startswith("_")))
         raise BadRequest(f"the parameters cell does not define {missing[0]!r}.{hint}")
-    return sets.check(schema, {n: cells.namespace[n] for n in names if n in cells.namespace})
+    return schemas.check(schema, {n: cells.namespace[n] for n in names if n in cells.namespace})
 
 
 def _made_by_runner(

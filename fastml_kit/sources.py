@@ -33,9 +33,11 @@ ORCHESTRATION = frozenset(
         "records",
         "runner",
         "runs",
+        "schema",
         "session",
         "sources",
         "stage",
+        "stages",
     }
 )
 

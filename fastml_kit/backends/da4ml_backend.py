@@ -56,7 +56,10 @@ endmodule
 
 
 class Da4mlBackend:
-    """QONNX graph -> da4ml -> C++ interpreter and Verilog. Reads `latency_cutoff` and `name`."""
+    """QONNX graph -> da4ml -> C++ interpreter and Verilog.
+
+    Reads `name`, `latency_cutoff` and `most_multiplications`.
+    """
 
     name = "da4ml"
 
@@ -104,7 +107,7 @@ def plan_program(program: programs.Program, graph: Path, request: BuildRequest) 
         raise BadRequest(
             f"latency_cutoff={request.latency_cutoff} adder delays between registers; at least 1"
         )
-    multiplications = da4ml_trace.multiplications(program)
+    multiplications = da4ml_trace.multiplications(program, request.most_multiplications)
     logic = da4ml_trace.trace(program)
     pipeline = to_pipeline(logic, request.latency_cutoff, verbose=False)
     if not any(sum(minimal_kif(interval)) for interval in pipeline.inp_qint):

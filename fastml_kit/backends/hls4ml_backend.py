@@ -11,11 +11,11 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fastml_kit import tools
 from fastml_kit.backends.base import BuildPlan, BuildRequest, BuildResult, Predict, Stage, reached
 from fastml_kit.backends.hls4ml_design import Design
 from fastml_kit.backends.hls4ml_layers import design_of
+from fastml_kit.backends.hls4ml_sharing import configuration
 from fastml_kit.errors import BadRequest, BuildFailed, FastmlError, UnsupportedModel
 from fastml_kit.graph import program
 from fastml_kit.graph.host import input_quant, quantize_input
@@ -43,6 +44,8 @@ class LayerFacts:
     weights: int
     positions_at_once: int  # of a convolution
     reuse_factor: int  # granted: the valid one nearest to what was asked
+    strategy: str = ""  # latency or resource, of a layer of weights
+    fifo: int | None = None  # words that the queue of its output holds, in io_stream
 
     @property
     def multipliers(self) -> int:
@@ -59,7 +62,10 @@ class Hls4mlBackend:
         """Choose layers and types; the only file of the plan is hls4ml's configuration.
 
         Raises:
-            UnsupportedModel: a node has no exact form in hls4ml; the message names it.
+            UnsupportedModel: a node has no exact form in hls4ml, or the C++ would be too large;
+                the message names which, and what to do.
+            BadRequest: a layer, a reuse factor or a type in the request is none; see
+                `hls4ml_sharing`.
         """
         return plan_program(program.read(graph), graph, request)
 
@@ -110,43 +116,26 @@ class Hls4mlBackend:
         output = design.wires[design.program.output].layer
         # hls4ml changes the list that it is given, and the plan must stay as it is.
         layers = [dict(layer) for layer in design.layers]
-        return ModelGraph.from_layer_list(config, layers, [layers[0]["name"]], [output])
+        project = ModelGraph.from_layer_list(config, layers, [layers[0]["name"]], [output])
+        for name, knobs in plan.request.layers.items():
+            if "fifo" in knobs:
+                layer = project.graph[name]
+                if _queue(layer, project) is None:
+                    raise BadRequest(
+                        f"layer {name!r} has no queue behind it: a port, or a reshape in place"
+                    )
+                layer.get_output_variable().pragma = ("stream", knobs["fifo"])
+        return project
 
 
 def plan_program(read: program.Program, graph: Path, request: BuildRequest) -> BuildPlan:
     """Return the plan for an already read program; see `Hls4mlBackend.plan`."""
-    design = design_of(read, stream=request.io_type == "io_stream")
+    design = design_of(read, stream=request.io_type == "io_stream", merge=request.merge_activations)
     config = configuration(design, request)
     files = {"hls4ml_config.json": json.dumps(config, indent=1)}
-    return BuildPlan(Hls4mlBackend.name, graph, request, files, facts={"design": design})
-
-
-def configuration(design: Design, request: BuildRequest) -> dict[str, Any]:
-    """Return hls4ml's configuration: the type of everything, and how multipliers are shared."""
-    given = {layer["name"]: layer for layer in design.layers}
-    layers: dict[str, Any] = {}
-    for name, types in design.types.items():
-        precision = dict(types)
-        if "accum" in types and "weight" in types and request.accumulator != "auto":
-            precision |= {"accum": request.accumulator, "result": request.accumulator}
-        layers[name] = {"Precision": precision, "ReuseFactor": request.reuse_factor}
-        if given[name]["class_name"].startswith("Depthwise"):
-            layers[name]["Strategy"] = "Latency"  # the one that hls4ml has for them
-        elif given[name]["class_name"].startswith("Conv"):
-            # Others than divisors of a window's size abort the C++, and hls4ml forgets to look
-            # at windows of one element.
-            size = prod(given[name]["weight_data"].shape[:-1])
-            valid = [n for n in range(1, size + 1) if size % n == 0]
-            nearest = min(valid, key=lambda n: abs(n - request.reuse_factor))
-            layers[name]["ReuseFactor"] = nearest
-    return {
-        "Model": {
-            "Precision": "fixed<48,24>",  # of what has no type of its own: no layer, see `_check`
-            "ReuseFactor": request.reuse_factor,
-            "Strategy": "Latency" if request.reuse_factor == 1 else "Resource",
-        },
-        "LayerName": layers,
-    }
+    return BuildPlan(
+        Hls4mlBackend.name, graph, request, files, facts={"design": design, "config": config}
+    )
 
 
 @contextmanager
@@ -158,7 +147,9 @@ def _hls4ml_errors(graph: Path) -> Iterator[None]:
         os.environ.setdefault("KERAS_BACKEND", "numpy")
     said = io.StringIO()
     try:
-        with redirect_stdout(said):
+        with redirect_stdout(said), warnings.catch_warnings():
+            # It sets the strategy of a pointwise convolution twice, to the same.
+            warnings.filterwarnings("ignore", "Overriding attribute 'strategy'")
             yield
     except FastmlError:
         raise
@@ -224,6 +215,15 @@ def _predictor(project: Any, design: Design) -> Predict:
     return predict
 
 
+def _queue(layer: Any, project: Any) -> int | None:
+    """Return the depth of the queue behind a layer, if it has one inside the design."""
+    variable = layer.get_output_variable()
+    ports = {v.name for v in (*project.get_input_variables(), *project.get_output_variables())}
+    pragma = getattr(variable, "pragma", None)
+    inside = variable.name not in ports and isinstance(pragma, tuple) and pragma[0] == "stream"
+    return int(pragma[1]) if inside and pragma is not None else None
+
+
 def _layer_facts(project: Any) -> tuple[LayerFacts, ...]:
     facts = []
     for layer in project.get_layers():
@@ -238,6 +238,8 @@ def _layer_facts(project: Any) -> tuple[LayerFacts, ...]:
                 weights=0 if weight is None else int(np.prod(weight.shape)),
                 positions_at_once=int(layer.get_attr("parallelization_factor", 1)),
                 reuse_factor=int(layer.get_attr("reuse_factor", 1)),
+                strategy="" if weight is None else str(layer.get_attr("strategy", "")),
+                fifo=_queue(layer, project),
             )
         )
     return tuple(facts)

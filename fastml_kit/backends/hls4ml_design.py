@@ -46,6 +46,7 @@ class Design:
     program: Program
     found: dict[str, Range]
     stream: bool
+    merge: bool = False  # layers of weights give their activations' codes
     layers: list[dict[str, Any]] = field(default_factory=list)
     types: dict[str, dict[str, str]] = field(default_factory=dict)
     wires: dict[str, Wire] = field(default_factory=dict)
@@ -78,10 +79,10 @@ class Design:
         given = self.program.constants[tensor]
         return np.asarray(given.codes * 2.0**-given.frac, dtype=np.float64)
 
-    def follower(self, node: Node, *ops: str) -> Node | None:
-        """Return the one node that reads the output of `node`, if its operation is one of `ops`."""
-        users = [n for n in self.program.nodes if node.output in n.inputs]
-        if node.output == self.program.output or len(users) != 1 or users[0].op not in ops:
+    def follower(self, tensor: str, *ops: str) -> Node | None:
+        """Return the one node that reads `tensor`, if its operation is one of `ops`."""
+        users = [n for n in self.program.nodes if tensor in n.inputs]
+        if tensor == self.program.output or len(users) != 1 or users[0].op not in ops:
             return None
         return users[0]
 
@@ -95,7 +96,7 @@ class Design:
         bias = np.zeros(outputs)
         if len(node.inputs) == 3:
             bias = bias + self.constant(node.inputs[2]).ravel()
-        after = self.follower(node, "Add")
+        after = self.follower(node.output, "Add")
         if after is None:
             return node.output, bias
         other = after.inputs[after.inputs[0] == node.output]

@@ -21,27 +21,30 @@ from fastml_kit.graph.host import input_quant
 from fastml_kit.graph.ir import Node, Program
 
 
-def design_of(program: Program, *, stream: bool) -> Design:
+def design_of(program: Program, *, stream: bool, merge: bool = False) -> Design:
     """Return hls4ml's layers for `program`; the input, which the host orders, lies as it suits.
+
+    With `merge`, layers of weights take in the activations behind them.
 
     Raises:
         UnsupportedModel: an operation has no exact form in hls4ml.
     """
     try:
-        return _design(program, channel_last(program.input_shape), stream)
+        return _design(program, channel_last(program.input_shape), stream, merge)
     except UnsupportedModel:
         if len(program.input_shape) == 1:
             raise
         try:
-            return _design(program, natural(program.input_shape), stream)
+            return _design(program, natural(program.input_shape), stream, merge)
         except UnsupportedModel:
             pass  # the first refusal is the one to tell
         raise
 
 
-def _design(program: Program, order: Indices, stream: bool) -> Design:
+def _design(program: Program, order: Indices, stream: bool, merge: bool) -> Design:
     first = input_quant(program)
-    design, given = Design(program, ranges.analyse(program), stream), program.input_shape
+    design = Design(program, ranges.analyse(program), stream, merge)
+    given = program.input_shape
     same = np.array_equal(order, natural(given))
     shape = given if same else (*given[1:], given[0])
     types = {"result": fixed(first.attrs["spec"])}
@@ -67,8 +70,10 @@ def _matmul(design: Design, node: Node) -> None:
     shape = design.shape(node.inputs[0])
     output, bias = design.take_bias(node, len(shape) - 1)
     wire, weights = design.wires[node.inputs[0]], design.constant(node.inputs[1])
+    accum = design.type(output)
+    output, result = hls4ml_quantizers.take_activation(design, output)
     types = {
-        "result": design.type(output), "accum": design.type(output),
+        "result": result, "accum": accum,
         "weight": weight_type(weights), "bias": weight_type(bias),
     }  # fmt: skip
     order = natural(design.shape(output))

@@ -33,9 +33,31 @@ def _activation(design: Design, node: Node, name: str, wire: Wire, result: str) 
     )  # fmt: skip
 
 
+def take_activation(design: Design, output: str) -> tuple[str, str]:
+    """Return what a layer of weights gives if it takes in the activation behind it, and the type.
+
+    Its own cast then rounds and saturates; saturating at 0 is the ReLU, as no rounding makes a
+    negative number positive. Sums keep their type, so no code changes.
+    """
+    kind = design.type(output)
+    if not design.merge:
+        return output, kind
+    relu = design.follower(output, "Relu")
+    before = relu.output if relu else output
+    after = design.follower(before, "Quant")
+    if after is not None and not _special(after) and not (relu and after.attrs["spec"].signed):
+        design.done |= {before, after.output} if relu else {after.output}
+        return after.output, _quant_type(after)
+    if relu is None:
+        return output, kind
+    design.done.add(before)
+    top = max(int(design.found[before].high.max()), 1)
+    return before, fixed(FixedSpec.spanning(0, top, design.found[before].frac), "TRN", "SAT")
+
+
 def relu(design: Design, node: Node) -> None:
     """A ReLU, which takes in a plain Quant behind it."""
-    wire, after = design.wires[node.inputs[0]], design.follower(node, "Quant")
+    wire, after = design.wires[node.inputs[0]], design.follower(node.output, "Quant")
     if after is None or _special(after):
         design.wires[node.output] = _activation(
             design, node, "relu", wire, design.type(node.output)
@@ -151,7 +173,7 @@ def clip(design: Design, node: Node) -> None:
     """
     attrs, shape = node.attrs, design.shape(node.output)
     bound, wire = design.found[node.inputs[0]], design.wires[node.inputs[0]]
-    after = design.follower(node, "Quant")
+    after = design.follower(node.output, "Quant")
     if after is not None and not _special(after) and _saturates(after, attrs):
         design.wires[node.output] = wire
         return

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastml_kit.backends.hls4ml_design import Design, Shape, Wire, channel_last, weight_type
+from fastml_kit.backends.hls4ml_quantizers import take_activation
 from fastml_kit.errors import UnsupportedModel
 from fastml_kit.graph.ir import Node
 
@@ -25,7 +26,7 @@ def conv(design: Design, node: Node) -> None:
     output, bias = design.take_bias(node, 0)
     wire = design.image(node.inputs[0], node.name)
     kernel = design.constant(node.inputs[1])
-    design.wires[output] = _conv(design, node, wire, kernel, bias, output, node.attrs["pads"])
+    _conv(design, node, wire, kernel, bias, output, node.attrs["pads"])
 
 
 def conv_transpose(design: Design, node: Node) -> None:
@@ -59,7 +60,7 @@ def conv_transpose(design: Design, node: Node) -> None:
     parts = [part.swapaxes(0, 1) for part in np.split(flipped, attrs["group"])]
     plain = Node("Conv", node.name, node.inputs, output, {**attrs, "strides": (1,) * rank})
     pads = tuple(max(edge, 0) for edge in (*begins, *ends))
-    design.wires[output] = _conv(design, plain, wire, np.concatenate(parts), bias, output, pads)
+    _conv(design, plain, wire, np.concatenate(parts), bias, output, pads)
 
 
 def sum_pool(design: Design, node: Node) -> None:
@@ -68,9 +69,7 @@ def sum_pool(design: Design, node: Node) -> None:
     channels = wire.shape[-1]
     kernel = np.full((channels, 1, *size), 2.0 ** -node.attrs["shift"])
     plain = Node("Conv", node.name, node.inputs, node.output, {**node.attrs, "group": channels})
-    design.wires[node.output] = _conv(
-        design, plain, wire, kernel, np.zeros(channels), node.output, node.attrs["pads"]
-    )
+    _conv(design, plain, wire, kernel, np.zeros(channels), node.output, node.attrs["pads"])
 
 
 def max_pool(design: Design, node: Node) -> None:
@@ -122,13 +121,20 @@ def upsample(design: Design, node: Node) -> None:
 def _conv(
     design: Design, node: Node, wire: Wire, kernel: NDArray[np.float64],
     bias: NDArray[np.float64], output: str, pads: tuple[int, ...],
-) -> Wire:  # fmt: skip
-    """Add a convolution of `wire` with `kernel` (outputs, inputs of a group, *size)."""
+) -> None:  # fmt: skip
+    """Add a convolution of `wire` with `kernel` (outputs, inputs of a group, *size).
+
+    What comes of it, with a bias or an activation that it takes in, becomes the wire.
+    """
+    accum = design.type(output)
+    output, result = take_activation(design, output)
+    if design.stream and any(pads):  # hls4ml would put in the same layer, under a name of its own
+        wire, pads = _padded(design, wire, pads, f"{node.name}_pad"), (0,) * len(pads)
     rank, after, groups = kernel.ndim - 2, design.shape(output), node.attrs["group"]
     kernel = _dilated(kernel, node.attrs.get("dilations") or (1,) * rank)
     channels, size = wire.shape[-1], kernel.shape[2:]
     types = {
-        "result": design.type(output), "accum": design.type(output),
+        "result": result, "accum": accum,
         "weight": weight_type(kernel), "bias": weight_type(bias),
     }  # fmt: skip
     turned = np.moveaxis(kernel, (0, 1), (-1, -2))  # (*size, inputs, outputs)
@@ -146,7 +152,7 @@ def _conv(
             full[..., group * rows : (group + 1) * rows, inside] = turned[..., inside]
         weights = {"weight_data": full}
         types["weight"] = weight_type(full)
-    return design.add(
+    design.wires[output] = design.add(
         f"{'Depthwise' if depthwise else ''}Conv{rank}D", node.name, (wire,),
         (*after[1:], after[0]), channel_last(after), types, bias_data=bias, use_bias=True,
         n_chan=channels, n_filt=len(kernel), data_format="channels_last", **weights,

@@ -12,15 +12,31 @@ from fastml_kit.errors import unknown_name
 from fastml_kit.fixedpoint import FixedSpec
 
 MODELS = {
-    "cnn": "fastml_kit.models.cnn",
-    "mlp": "fastml_kit.models.mlp",
-    "mlp_bn": "fastml_kit.models.mlp_bn",
+    name: f"fastml_kit.models.{name}"
+    for name in (
+        "ad08",
+        "cnn",
+        "cnn_strided",
+        "cnv",
+        "cnv_strided",
+        "econt_encoder",
+        "jets_mlp",
+        "kws_mlp",
+        "magic_mlp",
+        "mlp",
+        "mlp_bn",
+        "resnet8",
+        "rn07",
+    )
 }
 
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """What a builder needs to know. `weight_bits` and `act_bits` of None make the float twin."""
+    """What a builder needs to know. `weight_bits` and `act_bits` of None make the float twin.
+
+    `classes` is the number of outputs: what reconstructs its input has as many as inputs.
+    """
 
     input_shape: tuple[int, ...]  # (height, width, channels)
     classes: int
@@ -40,7 +56,9 @@ def names() -> list[str]:
 
 
 def build(name: str, request: ModelRequest) -> Any:
-    """Build the Keras model `name`, untrained; its outputs are logits.
+    """Build the Keras model `name`, untrained; its outputs are logits, or what it reconstructs.
+
+    Of a family with a part on the host it is the other part, the one for the chip.
 
     Raises:
         BadRequest: there is no such model.
@@ -50,4 +68,18 @@ def build(name: str, request: ModelRequest) -> Any:
     return import_module(MODELS[name]).build(request)
 
 
-__all__ = ["MODELS", "ModelRequest", "build", "names"]
+def host_part(name: str, request: ModelRequest) -> Any:
+    """Build the float model that goes on from the outputs of `name` on the host; None for most.
+
+    A network such as an encoder is trained and judged through it, and exported without it.
+
+    Raises:
+        BadRequest: there is no such model.
+    """
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    builder = getattr(import_module(MODELS[name]), "host_part", None)
+    return builder(request) if builder else None
+
+
+__all__ = ["MODELS", "ModelRequest", "build", "host_part", "names"]

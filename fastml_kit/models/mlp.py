@@ -1,5 +1,6 @@
-"""The multilayer perceptron: one hidden layer of `width` neurons."""
+"""The multilayer perceptron: one hidden layer of `width` neurons, without normalization."""
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -10,13 +11,15 @@ from fastml_kit.models.layers import dense, input_quantizer, relu
 
 def build(request: ModelRequest) -> Any:
     """Build inputs - width - classes. The input is the flattened sample."""
-    return keras.Sequential(
-        [
-            keras.Input(shape=(prod(request.input_shape),), name="x"),
-            input_quantizer(request),
-            dense(request, request.width, "dense1"),
-            relu(request, "relu1"),
-            dense(request, request.classes, "logits"),
-        ],
-        name="mlp",
-    )
+    return network(request, (request.width,), "mlp")
+
+
+def network(request: ModelRequest, hidden: Sequence[int], name: str) -> Any:
+    """Build a perceptron with `hidden` units in its hidden layers, in order."""
+    layers = [keras.Input(shape=(prod(request.input_shape),), name="x"), input_quantizer(request)]
+    for number, units in enumerate(hidden, start=1):
+        layers += [
+            dense(request, units, f"dense{number}"),
+            relu(request, f"relu{number}"),
+        ]
+    return keras.Sequential([*layers, dense(request, request.classes, "logits")], name=name)

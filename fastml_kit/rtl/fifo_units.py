@@ -77,10 +77,10 @@ def _pool(node: Mapping[str, Any], streams: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _thresholding(node: Mapping[str, Any], streams: Mapping[str, Any]) -> dict[str, Any]:
-    """After thresholding.sv: a stage for each bit of the result, an output queue and register."""
+    """After thresholding.sv: a stage, or two, for each bit of the result, and an output queue."""
     given = node["parameters"]
     stages = int(given["numSteps"]).bit_length() * (1 + given.get("deep_pipeline", 1))
-    return _one_a_step(words_of(streams, node["inputs"]), stages + 2)
+    return _one_a_step(words_of(streams, node["inputs"]), stages + 1)
 
 
 def _mvau(node: Mapping[str, Any], streams: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,18 +119,26 @@ def _mvau(node: Mapping[str, Any], streams: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _width(node: Mapping[str, Any], streams: Mapping[str, Any]) -> dict[str, Any]:
-    """After vpc.sv: a buffer of one word of either side, which a word may enter above the other."""
+    """After kit_widen.sv and kit_narrow.sv, or vpc.sv where neither word is parts of the other.
+
+    vpc.sv has a buffer of one word of either side, which a word may enter above the other.
+    kit_narrow.sv holds its word where it comes from, until its last part has gone; here it is taken
+    with the first one, so that a place more is needed.
+    """
     given = node["parameters"]
     part = gcd(given["inWidth"], given["outWidth"])
     wide, narrow = given["inWidth"] // part, given["outWidth"] // part
     taken, made = (words_of(streams, node[side]) for side in ("inputs", "outputs"))
     if wide == narrow:
         return _one_a_step(taken, 0)
+    if wide == 1:
+        return _one_a_step(taken, 1, narrow)
+    kept = narrow if narrow > 1 else 0
     return {
         "need": tuple(-(-step * narrow // wide) for step in range(1, made + 1)),
         "emits": tuple(range(made)),
-        "room": tuple(-(-(word * wide - narrow) // narrow) for word in range(taken)),
-        "enter": 1,
+        "room": tuple(-(-(word * wide - kept) // narrow) for word in range(taken)),
+        "enter": int(kept > 0),
         "delay": 0,
     }
 

@@ -29,6 +29,10 @@ from fastml_kit.rtl.fifo_units import Unit, units, words_of
 MARGIN = 2  # words beyond the analysed fill, for the cycle here or there that a model lacks
 SHALLOWEST = 3  # the least that kit_fifo takes in either kind of memory
 LUT_DEPTHS = (32, 64)  # words that a LUT memory holds at no more cost than fewer
+#: What holds its answers in a register until they are taken, and what takes words by registers of
+#: its own: between these, wires do where no word waits for another.
+HELD = frozenset({"mvau", "thresholding", "width"})
+DIRECT = frozenset({"mvau", "thresholding", "width"})
 SETTLING = 4096  # frames: a stream that has not become periodic by then is not going to
 
 
@@ -36,25 +40,45 @@ def depths(dataflow: Mapping[str, Any], *, exact: bool = False) -> dict[str, int
     """Return a depth for each FIFO of a FINN dataflow, by the names of `stitch.fifos`.
 
     The largest fill of a steady stream at the design's own interval, and MARGIN words more; at
-    least SHALLOWEST. Unless `exact`, what LUT memory holds for free is used too.
+    least SHALLOWEST. Unless `exact`, what LUT memory holds for free is used too. Where no word
+    ever waits for another, and both sides have registers of their own (see HELD and DIRECT), there
+    is no FIFO: a depth of 0.
 
     Raises:
         UnsupportedModel: a node is of a kind whose timing is not known here.
     """
     parts, streams = units(dataflow), dataflow["streams"]
     bits = {name: stream["elements"] * stream["element_bits"] for name, stream in streams.items()}
-    hops: dict[str, int] = {}
+    wires = _joints(dataflow)
+    late: set[str] = set()
     while True:
+        hops = dict.fromkeys(late, 2) | dict.fromkeys(wires, 0)
         held = fills(parts, dataflow["input"], dataflow["output"], hops=hops, bits=bits)
-        found = {name: _rounded(fill + MARGIN, exact) for name, fill in held.items()}
-        late = {
-            fifo.name: 2
-            for fifo in stitch.fifos(dataflow, found)
-            if _is_block(fifo.depth, streams[fifo.stream])
-        }
-        if late.keys() <= hops.keys():
+        kept = {name for name in wires if held[name] == 1}
+        found = {name: 0 if name in kept else _rounded(fill + MARGIN, exact)
+                 for name, fill in held.items()}  # fmt: skip
+        slow = late | {name for name, cycles in _hops(dataflow, found).items() if cycles > 1}
+        if (kept, slow) == (wires, late):
             return found
-        hops |= late
+        wires, late = kept, slow - kept
+
+
+def _joints(dataflow: Mapping[str, Any]) -> set[str]:
+    """Return the FIFOs that could be left out, by what stands on both sides of them."""
+    kinds = {name: node["kind"] for node in dataflow["nodes"] for name in node["outputs"]}
+    takers = {name: node["kind"] for node in dataflow["nodes"] for name in node["inputs"]}
+    return {
+        fifo.name
+        for fifo in stitch.fifos(dataflow)
+        if kinds.get(fifo.stream) in HELD and takers[fifo.stream] in DIRECT
+    }
+
+
+def _hops(dataflow: Mapping[str, Any], depths: Mapping[str, int]) -> dict[str, int]:
+    """Return the cycles through each FIFO, where they are not one."""
+    made, streams = stitch.fifos(dataflow, depths), dataflow["streams"]
+    late = {fifo.name: 2 for fifo in made if _is_block(fifo.depth, streams[fifo.stream])}
+    return late | {fifo.name: 0 for fifo in made if not fifo.depth}
 
 
 def interval(dataflow: Mapping[str, Any]) -> int:
@@ -62,14 +86,16 @@ def interval(dataflow: Mapping[str, Any]) -> int:
     return slowest(units(dataflow))
 
 
-def latency(dataflow: Mapping[str, Any]) -> int:
+def latency(dataflow: Mapping[str, Any], queues: Mapping[str, int] | None = None) -> int:
     """Predict the cycles from a lone frame's first word in to its last word out.
 
-    FIFOs in block memory, which take a cycle more each, are left out.
+    `queues` are the depths of the FIFOs, by default those of `depths`: wires take no cycle, and
+    block memory takes two.
     """
     parts = units(dataflow)
+    hops = _hops(dataflow, depths(dataflow) if queues is None else queues)
     length = int(dataflow["streams"][dataflow["input"]]["words"])
-    design = Design(parts, dataflow["input"], dataflow["output"], {}, {})
+    design = Design(parts, dataflow["input"], dataflow["output"], hops, {})
     made = design.forward(list(range(length)), 1)
     return made[design.last.name].gives(design.last)[-1]
 
@@ -77,7 +103,9 @@ def latency(dataflow: Mapping[str, Any]) -> int:
 def lower_bound(dataflow: Mapping[str, Any]) -> int:
     """Return an interval that no circuit with these folds can beat.
 
-    Every stream passes one word a cycle, and PE x SIMD multipliers make one product each.
+    Every stream passes one word a cycle, and PE x SIMD multipliers make one product each. This is
+    `folding.lower_bound` of the plan once more, from what FINN says that it built instead of what
+    was planned: a measurement is held against this one, and a test holds the two equal.
     """
     bound = max(int(stream["words"]) for stream in dataflow["streams"].values())
     for node in dataflow["nodes"]:

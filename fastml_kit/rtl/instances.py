@@ -115,6 +115,16 @@ def _zeros(name: str, stream: Mapping[str, Any]) -> str:
     return f"\n    assign {name}_data[{padded - 1}:{bits}] = '0;" if padded > bits else ""
 
 
+def _width(node: Mapping[str, Any], feeds: Sequence[str], streams: Mapping[str, Any]) -> str:
+    """Turn words of one width into another's: parts of a whole by the kit, the rest by FINN."""
+    taken, given = (carried(streams[node[side][0]]) for side in ("inputs", "outputs"))
+    if given > taken and given % taken == 0:
+        return _kit(node, feeds, "kit_widen", {"W": taken, "PARTS": given // taken}, streams)
+    if taken > given and taken % given == 0:
+        return _kit(node, feeds, "kit_narrow", {"W": given, "PARTS": taken // given}, streams)
+    return _finn(node, feeds, streams)
+
+
 def _pool(node: Mapping[str, Any], feeds: Sequence[str], streams: Mapping[str, Any]) -> str:
     source, target = streams[node["inputs"][0]], streams[node["outputs"][0]]
     if node["parameters"]["Function"] != "MaxPool":
@@ -162,6 +172,6 @@ _KINDS = {
     "padding": _padding,
     "pool": _pool,
     "thresholding": _thresholding,
-    "width": _finn,
+    "width": _width,
     "swg": _finn,
 }

@@ -50,13 +50,6 @@ PATCHES = (
     ),
     Patch(
         "mvu_vvu_axi.sv",
-        "with SIMD = MW an answer comes every cycle, and back-pressure overruns the output queue; "
-        "a core in LUTs has a stage more for each doubling of the weights' bits",
-        "localparam int unsigned  MAX_IN_FLIGHT = CORE_PIPELINE_DEPTH;",
-        "localparam int unsigned  MAX_IN_FLIGHT = CORE_PIPELINE_DEPTH + 3 + $clog2(WEIGHT_WIDTH);",
-    ),
-    Patch(
-        "mvu_vvu_axi.sv",
         "VERSION 0 is a compute core in LUTs, where a network needs more products than DSP blocks",
         "		else begin : genSoftVec\n",
         """\
@@ -73,40 +66,48 @@ PATCHES = (
 		else begin : genSoftVec
 """,
     ),
-    *(
-        Patch(
-            "mvu_vvu_axi.sv",
-            "yosys makes no memory of a shift register with a tap: a ring is one",
-            *pair,
-        )
-        for pair in (
-            (
-                """(* SHREG_EXTRACT = "YES" *)
-		output_t  OBuf[0:MAX_IN_FLIGHT];""",
-                """localparam int unsigned  RING_BITS = $clog2(MAX_IN_FLIGHT+1);
-		output_t  OBuf[0:2**RING_BITS-1];
-		logic [RING_BITS-1:0]  OWrite = 0;""",
-            ),
-            (
-                "if(ovld)  OBuf <= { odat, OBuf[0:MAX_IN_FLIGHT-1] };",
-                "if(ovld)  OBuf[OWrite] <= odat;",
-            ),
-            (
-                "OPtr <= OPtr + $signed(push == pop? 0 : push? 1 : -1);",
-                "OPtr <= OPtr + $signed(push == pop? 0 : push? 1 : -1);\n"
-                "				if(push)  OWrite <= OWrite + 1;",
-            ),
-            (
-                "OReg <= OBuf[OPtr[$left(OPtr)-1:0]];",
-                "OReg <= OBuf[RING_BITS'(OWrite - 1 - OPtr)];",
-            ),
-        )
+    Patch(
+        "mvu_vvu_axi.sv",
+        "with SIMD = MW its output queue overruns under back-pressure; yosys makes no memory of it "
+        "(a shift register with a tap); and where a dot product takes long, one register does",
+        "	if(1) begin : blkOutput\n",
+        """\
+	uwire [OUTPUT_STREAM_WIDTH-1:0]  kit_out;
+	kit_mvu_queue #(
+		.W(OUTPUT_STREAM_WIDTH), .WORDS(SF),
+		.IN_FLIGHT(VERSION == 0? 3 + $clog2((SIMD+7)/8) + $clog2(WEIGHT_WIDTH) :
+			/* else */ 4 + $clog2(SIMD+1) + (SIMD == 1))
+	) output_queue (
+		.clk(ap_clk), .rst, .in_data(odat), .in_valid(ovld), .idle,
+		.out_data(kit_out), .out_valid(m_axis_output_tvalid), .out_ready(m_axis_output_tready)
+	);
+	assign	m_axis_output_tdata = OUTPUT_STREAM_WIDTH_BA'($signed(kit_out));
+	if(0) begin : blkOutput
+""",
     ),
     Patch(
         "thresholding.sv",
         "in the first stage the slice is empty, which Verilator reads as a reversed one",
         "p.ptr[M-1:SN+1] < 2**stage - SCOPE_REDUCE",
         "(p.ptr[M-1:0] >> (SN+1)) < 2**stage - SCOPE_REDUCE",
+    ),
+    Patch(
+        "thresholding.sv",
+        "yosys makes no memory of a shift register with a tap, and kit_fifo is a cycle faster",
+        "	if(1) begin : blkStreamOutput\n",
+        """\
+	uwire [PE-1:0][M-1:0]  kit_found;
+	uwire [PE-1:0][M-1:0]  kit_out;
+	for(genvar  pe = 0; pe < PE; pe++) begin : genKitOut
+		assign	kit_found[pe] = pipe[pe][M].ptr;
+		assign	odat[pe] = kit_out[pe] + BIAS;
+	end : genKitOut
+	kit_fifo #(.W(PE*M), .DEPTH(MAX_PENDING)) output_queue (
+		.clk, .rst, .in_data(kit_found), .in_valid(pipe[0][M].op ==? TH), .in_ready(),
+		.out_data(kit_out), .out_valid(ovld), .out_ready(ordy), .high_water()
+	);
+	if(0) begin : blkStreamOutput
+""",
     ),
     Patch("vpc.sv", "directives may not stand inside a module", "`default_nettype none", ""),
     Patch("vpc.sv", "directives may not stand inside a module", "`default_nettype wire", ""),

@@ -19,6 +19,7 @@ from typing import Any
 from fastml_kit.backends.base import BuildResult
 from fastml_kit.errors import BadRequest, unknown_name
 from fastml_kit.rtl import instances, patches
+from fastml_kit.rtl.design import INTERFACE
 
 #: FINN's packages, which must be read before the files that import them.
 FIRST = ("mvu_pkg.sv", "swg_pkg.sv")
@@ -37,6 +38,14 @@ module {name} (
 );
 """
 
+MONITORS = """\
+`ifdef KIT_MONITORS
+    assign high_water[{water_high}:{water_low}] = {{{water_pad}'b0, {name}_fill}};
+    assign blocked[{blocked_low}] = {source}_valid && !{source}_ready;
+    assign blocked[{blocked_high}] = {name}_valid && !{name}_ready;
+`endif
+"""
+
 FIFO = """
     // {name}: {words} words a frame, up to {depth} of them waiting
     wire [{high}:0] {name}_data;
@@ -48,17 +57,19 @@ FIFO = """
         .out_data({name}_data), .out_valid({name}_valid), .out_ready({name}_ready),
         .high_water({name}_fill)
     );
-`ifdef KIT_MONITORS
-    assign high_water[{water_high}:{water_low}] = {{{water_pad}'b0, {name}_fill}};
-    assign blocked[{blocked_low}] = {source}_valid && !{source}_ready;
-    assign blocked[{blocked_high}] = {name}_valid && !{name}_ready;
-`endif
+"""
+
+LINK = """
+    // {name}: {words} words a frame, none of which ever waits
+    wire [{high}:0] {name}_data = {source}_data[{high}:0];
+    wire {name}_valid = {source}_valid, {name}_ready, {name}_fill = 1'b0;
+    assign {source}_ready = {name}_ready;
 """
 
 
 @dataclass(frozen=True)
 class Fifo:
-    """A queue before one input of one node."""
+    """A queue before one input of one node; with a depth of 0, the wires alone."""
 
     name: str
     stream: str
@@ -69,7 +80,7 @@ def fifos(dataflow: Mapping[str, Any], depths: Mapping[str, int] | None = None) 
     """Return the FIFOs of a design, in order, with their `depths` or the default one.
 
     Raises:
-        BadRequest: a name is unknown, or a depth is below 2.
+        BadRequest: a name is unknown, or a depth is 1 or negative.
     """
     asked, made = dict(depths or {}), []
     for node in dataflow["nodes"]:
@@ -80,8 +91,10 @@ def fifos(dataflow: Mapping[str, Any], depths: Mapping[str, int] | None = None) 
     if asked:
         raise unknown_name("FIFO", next(iter(asked)), [fifo.name for fifo in made])
     for fifo in made:
-        if fifo.depth < 2:
-            raise BadRequest(f"FIFO {fifo.name!r} of depth {fifo.depth}; at least 2")
+        if fifo.depth < 2 and fifo.depth:
+            raise BadRequest(
+                f"FIFO {fifo.name!r} of depth {fifo.depth}; at least 2, or 0 for wires alone"
+            )
     return made
 
 
@@ -109,9 +122,12 @@ def stitch(
     top = folder / f"{result.top}.sv"
     top.write_text(_top(dataflow, queues, result.top), encoding="utf-8")
     interface = {**result.interface, "fifos": [queue.name for queue in queues]}
-    (folder / "interface.json").write_text(json.dumps(interface, indent=1) + "\n", "utf-8")
-    parts = [f"{result.top}_{node['name']}" for node in dataflow["nodes"]]
-    extra = {"data_files": [str(folder / name) for name in memories], "modules": parts}
+    parts = [_part(node, result.top) for node in dataflow["nodes"]]
+    names = {"sources": [path.name for path in (*sources, top)], "data_files": memories}
+    said = {**interface, "top": result.top, **names, "parts": parts}
+    (folder / INTERFACE).write_text(json.dumps(said, indent=1) + "\n", "utf-8")
+    extra = {"data_files": [str(folder / name) for name in memories],
+             "modules": [part["module"] for part in parts]}  # fmt: skip
     return replace(result, stage="rtl", sources=(*sources, top), interface={**interface, **extra})
 
 
@@ -130,8 +146,19 @@ def _sources(dataflow: Mapping[str, Any], made: Path, folder: Path) -> list[Path
     return [folder / name for name in ordered]
 
 
+def _part(node: Mapping[str, Any], top: str) -> dict[str, Any]:
+    """Say of a node's module what `design.Part` holds."""
+    return {
+        "name": node["name"],
+        "module": f"{top}_{node['name']}",
+        "estimate": node.get("estimate", {}),
+        "dsp": node["kind"] == "mvau" and node.get("compute") != "lut",
+    }
+
+
 def _is_needed(name: str) -> bool:
-    return name.startswith("kit_") and name != "kit_stream_shell.sv"
+    """Tell the modules for streams, in SystemVerilog, from those for boards and from the shell."""
+    return name.startswith("kit_") and name.endswith(".sv") and name != "kit_stream_shell.sv"
 
 
 def _top(dataflow: Mapping[str, Any], queues: Sequence[Fifo], top: str) -> str:
@@ -202,8 +229,8 @@ def _head(name: str, ports: Sequence[str], queues: int) -> str:
 
 
 def _fifo(queue: Fifo, number: int, stream: Mapping[str, Any]) -> str:
-    fill = queue.depth.bit_length()
-    return FIFO.format(
+    fill = max(1, queue.depth.bit_length())
+    return ((FIFO if queue.depth else LINK) + MONITORS).format(
         name=queue.name,
         words=stream["words"],
         depth=queue.depth,

@@ -116,13 +116,11 @@ def synthesize(
     """
     family = _target(target)
     folder.mkdir(parents=True, exist_ok=True)
-    for path in data_files:
-        if path.resolve().parent != folder.resolve():
-            shutil.copy(path, folder)
-    seconds = _yosys(
+    copy_data(data_files, folder)
+    seconds = yosys(
         "synth",
         folder,
-        *_read(sources, top, folder, family),
+        *reading(sources, top, folder, target),
         *(f"setattr -mod -set keep_hierarchy 1 {name}{SUFFIX}*" for name in keep),
         "proc",
         "check -assert",  # an undriven wire would pass for a constant later
@@ -191,7 +189,7 @@ def expand(structure: Path, top: str, target: str, folder: Path) -> tuple[Path, 
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         luts = stack.enter_context(as_file(files("fastml_kit.rtl") / "hdl" / family.luts))
-        seconds = _yosys(
+        seconds = yosys(
             "expand",
             folder,
             f"read_verilog {_quoted([structure])}",
@@ -216,8 +214,20 @@ def _plain(module: str) -> str:
     return module.lstrip("\\").partition(SUFFIX)[0]
 
 
-def _read(sources: Sequence[Path], top: str, folder: Path, family: Target) -> list[str]:
-    """Return the passes that read a design: SystemVerilog by slang, plain Verilog by yosys."""
+def copy_data(data_files: Sequence[Path], folder: Path) -> None:
+    """Copy the files that a design reads by name into `folder`."""
+    for path in data_files:
+        if path.resolve().parent != folder.resolve():
+            shutil.copy(path, folder)
+
+
+def reading(sources: Sequence[Path], top: str, folder: Path, target: str) -> list[str]:
+    """Return the passes that read a design: SystemVerilog by slang, plain Verilog by yosys.
+
+    Raises:
+        BadRequest: there is no such target.
+    """
+    family = _target(target)
     if all(path.suffix != ".sv" for path in sources):
         return [f"read_verilog -sv -defer {_quoted(sources)}", f"hierarchy -check -top {top}"]
     # slang takes quoted names from a file only. FINN uses parameters above their declaration, and
@@ -240,8 +250,13 @@ def _quoted(paths: Sequence[Path]) -> str:
     return " ".join(f'"{path.resolve()}"' for path in paths)
 
 
-def _yosys(name: str, folder: Path, *passes: str) -> float:
-    """Run `passes` in a process of its own, from the script `name`.ys; return its seconds."""
+def yosys(name: str, folder: Path, *passes: str) -> float:
+    """Run `passes` in a process of its own, from the script `name`.ys; return its seconds.
+
+    Raises:
+        BuildFailed: a pass failed.
+        ToolNotFound: the pyosys package is missing.
+    """
     tools.require("pyosys")
     script = folder / f"{name}.ys"
     script.write_text("\n".join(passes) + "\n", encoding="utf-8")

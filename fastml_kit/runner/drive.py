@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastml_kit.errors import BadRequest, FastmlError, StageFailed
 from fastml_kit.flow import FLOW, Flow, StageSpec, runs_root
 from fastml_kit.manifest import LOG_FILE, NOTEBOOK_FILE, StageEntry, now, outputs_of
-from fastml_kit.parameters import Parameters
 from fastml_kit.planning import (
     StagePlan,
     borrow,
@@ -28,6 +27,7 @@ from fastml_kit.planning import (
 from fastml_kit.runner.events import Event, OnEvent, first_words
 from fastml_kit.runner.log import Log
 from fastml_kit.runs import RunFolder
+from fastml_kit.schema import Parameters
 
 if TYPE_CHECKING:
     from fastml_kit.runner.execute import Execution
@@ -90,6 +90,7 @@ def run(
     given: Mapping[str, Any] | None = None,
     *,
     profile: str = "smoke",
+    preset: str = "",
     runs_dir: str | Path | None = None,
     until: str | None = None,
     force: Collection[str] = (),
@@ -100,7 +101,8 @@ def run(
     """Bring every stage of the flow up to date, or those that the stage `until` needs.
 
     Without a `task`, the flow is the one for a model that the user brings. `given` are parameters
-    by name; they win over the profile's. A stage that is current is reused, unless `force` names
+    by name; they win over the profile's, and those over the `preset`'s, which is the task's own
+    unless another is named. A stage that is current is reused, unless `force` names
     it. The first stage that fails ends the run. SIGTERM and Ctrl-C end it as `interrupted`.
     `runs_dir` is relative to the project's root.
 
@@ -117,7 +119,11 @@ def run(
         raise BadRequest(f"the task is {task!r}, but parameter task={given['task']!r}")
     if runs_dir is not None:
         given["runs_dir"] = str(runs_dir)
-    resolved = flow.resolve(given, profile=profile)
+    preset = preset or (task if task in flow.presets else "")
+    resolved = flow.resolve(given, profile=profile, preset=preset)
+    flow = flow.along(resolved.own())
+    if until is None:
+        flow.check_use(given.keys())
     specs = flow.needed(flow.stage(until)) if until else list(flow.stages)
     folder = folder_of(runs_root(resolved.runs_dir), resolved)
     if resolved.files() and first_stale(flow, specs[:1], resolved, folder):

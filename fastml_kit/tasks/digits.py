@@ -8,7 +8,7 @@ the split. (Who wrote which digit is not part of this copy, so writers are not s
 import numpy as np
 
 from fastml_kit.fixedpoint import FixedSpec
-from fastml_kit.tasks.base import TaskData, split_by_group
+from fastml_kit.tasks.base import Dataset, TaskData, split_by_group
 
 #: Pixels 0..16 are read as 0/16..16/16: five bits, one of them above the point.
 INPUT = FixedSpec(width=5, integer=1, signed=False)
@@ -24,10 +24,12 @@ def load() -> TaskData:
     _, groups = np.unique(bunch.data, axis=0, return_inverse=True)
     return TaskData(
         name="digits",
+        dataset=DATASETS[0].name,
         x=(bunch.images[..., np.newaxis] * INPUT.step).astype(np.float32),
         y=y,
         part=split_by_group(y, groups, fractions=(0.15, 0.2), seed=SPLIT_SEED),
         classes=tuple(str(digit) for digit in bunch.target_names),
+        group=groups.astype(np.int64),
         input_spec=INPUT,
         metric="accuracy",
         quality_target=0.97,
@@ -37,3 +39,12 @@ def load() -> TaskData:
         citation="Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI Machine "
         "Learning Repository, 1998, doi:10.24432/C50P49",
     )
+
+
+DATASETS = (
+    Dataset(
+        name="uci-digits",
+        title="Optical Recognition of Handwritten Digits (UCI, part of scikit-learn)",
+        load=load,
+    ),
+)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from fastml_kit import models
 from fastml_kit.fixedpoint import FixedSpec
 from fastml_kit.graph.writer import Writer
+from fastml_kit.studies.finn_networks import write_residual as residual
+
+__all__ = ["INPUT", "images", "keras_model", "mlp", "residual"]
 
 INPUT = FixedSpec(5, 1, signed=False)
 
@@ -49,34 +52,3 @@ def mlp(path: Path, seed: int = 0, sizes: tuple[int, ...] = (6, 5, 3), act_bits:
             graph.node("Relu", f"relu{number}")
             graph.quantize(f"act{number}", FixedSpec(act_bits, 2, signed=False))
     return graph.save(path, "random_mlp")
-
-
-def residual(path: Path) -> Path:
-    """Write a strided, padded convolution, a max-pool, a residual sum and a dense layer."""
-    rng = np.random.default_rng(0)
-    weight, bias, act = FixedSpec(4, 1), FixedSpec(7, 2), FixedSpec(3, 2, signed=False)
-
-    def kernel(name: str, *shape: int) -> str:
-        return graph.weight(name, weight.to_values(rng.integers(-7, 8, shape)), weight)
-
-    graph = Writer(shape=(2, 8, 6))
-    graph.quantize("input", INPUT)
-    graph.node(
-        "Conv", "conv1", kernel("conv1_kernel", 4, 2, 3, 3),
-        graph.weight("conv1_bias", bias.to_values(rng.integers(-30, 31, 4)), bias),
-        shape=(4, 4, 6), kernel_shape=(3, 3), strides=(2, 1), pads=(1, 1, 1, 1),
-    )  # fmt: skip
-    graph.node("Relu", "relu1")
-    trunk = graph.quantize("act1", act)
-    graph.node(
-        "Conv", "conv2", kernel("conv2_kernel", 4, 4, 1, 1),
-        shape=(4, 4, 6), kernel_shape=(1, 1), strides=(1, 1), pads=(0, 0, 0, 0),
-    )  # fmt: skip
-    graph.quantize("act2", FixedSpec(4, 3))
-    graph.node("Add", "sum", trunk)
-    graph.quantize("act3", act)
-    graph.node("MaxPool", "pool", shape=(4, 2, 3), kernel_shape=(2, 2), strides=(2, 2))
-    graph.node("Flatten", "flatten", shape=(24,))
-    graph.node("MatMul", "dense", kernel("dense_kernel", 24, 3), shape=(3,))
-    graph.node("Add", "dense_add", graph.weight("dense_bias", bias.to_values([9, -30, 4]), bias))
-    return graph.save(path, "small_cnn")

@@ -24,6 +24,7 @@ from fastml_kit.errors import BadRequest, BuildFailed, ToolNotFound
 from fastml_kit.fixedpoint import FixedSpec
 from fastml_kit.graph import reference
 from fastml_kit.graph.ir import Constant, Program
+from fastml_kit.rtl import fifos
 from fastml_kit.tests import networks
 from fastml_kit.tests.programs import inputs
 from fastml_kit.tests.test_finn_lowering import convolve, convolve_from, flat, image, layered
@@ -291,6 +292,10 @@ def test_the_layers_are_joined_as_the_plan_foresaw(built: BuildResult) -> None:
             else:
                 assert name == told["input"]
     assert sorted(edges) == sorted(plan.edges)
+
+
+def test_the_bound_of_what_was_built_is_that_of_the_plan(built: BuildResult) -> None:
+    assert fifos.lower_bound(dataflow(built)) == built.plan.facts["lower_bound"]
 
 
 def test_all_files_that_the_description_names_are_there(built: BuildResult) -> None:

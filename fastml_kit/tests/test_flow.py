@@ -7,7 +7,8 @@ import pytest
 from fastml_kit import flow, sources
 from fastml_kit.errors import BadRequest, RunError
 from fastml_kit.flow import FLOW, IMPORT_FLOW
-from fastml_kit.parameters import Hls4mlParameters, check
+from fastml_kit.parameters import Hls4mlParameters
+from fastml_kit.schema import check
 
 SPECS = (*FLOW.specs, IMPORT_FLOW.stage("import"))
 
@@ -28,13 +29,72 @@ def test_every_stage_declares_a_part_of_the_flows_parameters() -> None:
 
 def test_the_later_notebooks_serve_both_flows() -> None:
     shared = {spec.notebook for spec in FLOW.stages} & {s.notebook for s in IMPORT_FLOW.stages}
-    assert shared == {"flow/03_hls4ml", "flow/05_synthesize", "flow/07_report"}
+    later = ("03_hls4ml", "04_finn", "05_synthesize", "07_report")
+    assert shared == {f"flow/{name}" for name in later}
     trained, brought = (table.stage("hls4ml") for table in (FLOW, IMPORT_FLOW))
     assert set(trained.inputs) == {"export"}
     assert set(brought.inputs) == {"import"}
     assert set(trained.inputs["export"]) <= set(brought.inputs["import"])
     names = [spec.name for spec in IMPORT_FLOW.needed(IMPORT_FLOW.stage("synthesize"))]
-    assert names == ["import", "hls4ml", "synthesize"]
+    assert names == ["import", "hls4ml", "finn", "synthesize"]
+
+
+@pytest.mark.parametrize(
+    ("values", "taken"),
+    [
+        ({}, ["hls4ml"]),
+        ({"flow": "hls4ml"}, ["hls4ml"]),
+        ({"flow": "finn"}, ["finn"]),
+        ({"flow": "both"}, ["hls4ml", "finn"]),
+    ],
+)
+def test_a_run_has_the_stages_on_its_way_and_no_others(
+    values: dict[str, str], taken: list[str]
+) -> None:
+    for table, first in ((FLOW, ["train", "export"]), (IMPORT_FLOW, ["import"])):
+        flow = table.along(values)
+        assert [spec.name for spec in flow.stages] == [*first, *taken, "synthesize", "report"]
+        for last in ("synthesize", "report"):
+            inputs = set(flow.stage(last).inputs)
+            assert inputs & {"hls4ml", "finn"} == set(taken)
+            assert set(first) & inputs  # what both ways share stays
+            needed = [spec.name for spec in flow.needed(flow.stage(last))]
+            assert needed[: len(first) + len(taken)] == [*first, *taken]
+        for spec in table.specs:  # by its name, each can still be asked for
+            assert flow.stage(spec.name).notebook == spec.notebook
+
+
+def test_the_stage_after_one_lies_on_the_same_way() -> None:
+    following = {}
+    for way in ("hls4ml", "finn", "both"):
+        flow = FLOW.along({"flow": way})
+        after = [flow.after(flow.stage(name)) for name in ("export", "hls4ml", "finn")]
+        following[way] = [spec.name if spec else None for spec in after]
+    assert following == {
+        "hls4ml": ["hls4ml", "synthesize", None],
+        "finn": ["finn", None, "synthesize"],
+        "both": ["hls4ml", "finn", "synthesize"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("way", "given", "said"),
+    [
+        ("hls4ml", {"weight_bits", "interval_cycles"}, "interval_cycles .* is for finn"),
+        ("finn", {"clock_ns"}, "clock_ns .* is for hls4ml, .* set flow to both or hls4ml"),
+        ("finn", {"interval_cycles", "targets", "seeds", "runs_dir"}, None),
+        ("both", {"interval_cycles", "reuse_factor", "latency_cutoff"}, None),
+    ],
+)
+def test_what_only_the_other_way_reads_is_refused(
+    way: str, given: set[str], said: str | None
+) -> None:
+    for table in (FLOW, IMPORT_FLOW):
+        if said is None:
+            table.along({"flow": way}).check_use(given)
+            continue
+        with pytest.raises(BadRequest, match=said):
+            table.along({"flow": way}).check_use(given)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +162,7 @@ def test_a_stage_that_does_not_exist_is_refused_with_the_nearest() -> None:
 
 def test_what_a_stage_needs_comes_first() -> None:
     needed = FLOW.needed(FLOW.stage("synthesize"))
-    assert [spec.name for spec in needed] == ["train", "export", "hls4ml", "synthesize"]
+    assert [spec.name for spec in needed] == ["train", "export", "hls4ml", "finn", "synthesize"]
     assert FLOW.needed(FLOW.stage("start")) == [FLOW.stage("start")]
 
 

@@ -6,16 +6,18 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 POINT = grid.Point("default", (), quality=0.97, targets=frozenset({"xc7"}))
+BOTH = grid.Point("both", (), quality=0.97, engines=grid.ENGINES | grid.FINN_ENGINES)
 
 
-def report():
+def report(point=POINT):
     """Return the report of a run in which everything is as it must be."""
     records = [
         {"name": "quality.qat", "value": 0.98, "target": None},
         {"name": "cost.da4ml.dsp", "value": 0, "target": "xc7"},
+        {"name": "cost.finn.dsp", "value": 0, "target": "xc7"},
     ]
-    for engine in grid.ENGINES:
-        target = "xc7" if engine == "netlist" else None
+    for engine in point.engines:
+        target = "xc7" if engine.endswith("netlist") else None
         for what, value in (("samples", grid.SAMPLES), ("mismatches", 0)):
             name = f"verify.{engine}.{what}"
             records.append({"name": name, "value": value, "target": target})
@@ -70,6 +72,24 @@ def test_a_bad_run_is_told(spoil, words):
     spoil(bad)
     (fault,) = grid.judge(bad, POINT)
     assert words in fault
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (change("verify.finn_rtl.mismatches", 1), "verify.finn_rtl.mismatches"),
+        (change("verify.dataflow.samples", 32), "verify.dataflow.samples"),
+        (drop("verify.finn_rtl.samples"), "missing"),
+        (drop("cost.finn.dsp"), "cost.finn.dsp is there for [], not ['xc7']"),
+    ],
+)
+def test_a_run_with_both_ways_is_judged_on_both(spoil, words):
+    both = report(BOTH)
+    assert grid.judge(both, BOTH) == []
+    spoil(both)
+    (fault,) = grid.judge(both, BOTH)
+    assert words in fault
+    assert any("dataflow" in fault for fault in grid.judge(report(), BOTH))
 
 
 def test_a_page_with_a_cell_that_failed_or_never_ran_is_told(tmp_path):

@@ -115,8 +115,11 @@ CORES = [
 ADD = {"PE": 3, "BITS0": 3, "SIGNED0": 1, "SHIFT0": 1, "BITS1": 2, "SIGNED1": 0, "SHIFT1": 2}
 ADD_BITS = 6
 ROMS = [(11, 7, "auto"), (5, 1, "distributed"), (20, 300, "block")]
-#: matrix width and height, PE, SIMD; the first takes a single cycle a dot product
-UNITS = [(8, 4, 4, 8), (24, 6, 3, 6)]
+#: matrix width and height, PE, SIMD: dot products of 1, 4, 24 and 3 cycles, so that many, some or
+#: no answers still come after the unit is stopped
+UNITS = [(8, 4, 4, 8), (24, 6, 3, 6), (24, 4, 2, 1), (24, 6, 6, 8)]
+PARTS = [2, 3, 4, 5]  # of a word, in the width converters
+PART_BITS = 5
 
 
 def rom_words(bits: int, depth: int) -> list[int]:
@@ -190,6 +193,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         write_hex(folder / f"rom{i}.dat", rom_words(bits, depth))
         rom = {"W": bits, "DEPTH": depth, "INIT_FILE": f'"rom{i}.dat"', "RAM_STYLE": f'"{style}"'}
         bench.instance("kit_rom_stream", rom, bench.sink(f"rom{i}", bits))
+    for parts in PARTS:
+        given = {"W": PART_BITS, "PARTS": parts}
+        ways = (("narrow", parts, 1), ("widen", 1, parts))
+        for name, taken, made in ways:
+            ports = (bench.source(f"{name}{parts}", taken * PART_BITS),
+                     bench.sink(f"{name}{parts}_out", made * PART_BITS))  # fmt: skip
+            bench.instance(f"kit_{name}", given, *ports)
     for i, core in enumerate(CORES):
         add_core(bench, i, core)
     for i, unit in enumerate(UNITS):
@@ -294,6 +304,28 @@ def test_a_fifo_holds_exactly_its_depth(built: Built, depth: int, block: int) ->
         built.run(
             {name: rom_words(FIFO_BITS, depth + 1)}, {name + "_out": 0}, endless=[name + "_out"]
         )
+
+
+# Width converters
+
+
+@pytest.mark.parametrize("stalls", STALLS)
+@pytest.mark.parametrize("parts", PARTS)
+def test_a_word_becomes_its_parts_and_parts_become_a_word(
+    built: Built, parts: int, stalls: tuple[float, float]
+) -> None:
+    narrow = rom_words(PART_BITS, 120 * parts)
+    wide = [packed(narrow[at : at + parts], PART_BITS) for at in range(0, len(narrow), parts)]
+    for name, taken, made in (("narrow", wide, narrow), ("widen", narrow, wide)):
+        stream = f"{name}{parts}"
+        run = built.run({stream: taken}, {f"{stream}_out": len(made)}, stalls, seed=parts)
+        assert run.words[f"{stream}_out"] == made
+        if stalls == (0.0, 0.0):  # a part in every cycle, and no more cycles than needed
+            first, last = run.cycles[stream], run.cycles[f"{stream}_out"]
+            parted = last if name == "narrow" else first
+            assert np.ptp(parted) == len(narrow) - 1
+            late = parts - 1 if name == "narrow" else -1  # taken with its last part, given after
+            assert first[0 if name == "narrow" else parts - 1] - last[0] == late
 
 
 # FINN's nodes
@@ -482,6 +514,10 @@ MAPPED: dict[str, tuple[str, dict[str, int | str]]] = {
     "duplicate": ("kit_duplicate_streams", {"W": 8, "COPIES": 2}),
     "label": ("kit_label_select", {"PE": 2, "BITS": 4, "LABELS": 10}),
     "rom": ("kit_rom_stream", {"W": 36, "DEPTH": 512, "INIT_FILE": '"rom.dat"'}),
+    "narrow": ("kit_narrow", {"W": 24, "PARTS": 4}),
+    "widen": ("kit_widen", {"W": 24, "PARTS": 4}),
+    "answers": ("kit_mvu_queue", {"W": 96, "IN_FLIGHT": 8, "WORDS": 9}),
+    "more answers": ("kit_mvu_queue", {"W": 96, "IN_FLIGHT": 8, "WORDS": 2}),
     "core": (
         "kit_lut_mvu",
         {"PE": 2, "SIMD": 8, "WEIGHT_WIDTH": 3, "ACTIVATION_WIDTH": 3, "ACCU_WIDTH": 12},

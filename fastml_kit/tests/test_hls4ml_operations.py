@@ -52,7 +52,8 @@ def assert_exact(programs: dict[str, Program], folder: Path, **asked: Any) -> No
 
 
 @pytest.mark.slow
-def test_random_mixtures_compile_to_the_reference_codes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("merge", [False, True])
+def test_random_mixtures_compile_to_the_reference_codes(merge: bool, tmp_path: Path) -> None:
     seen: set[str] = set()
     chosen = {}
     for name, program in taken(range(80)).items():
@@ -60,7 +61,7 @@ def test_random_mixtures_compile_to_the_reference_codes(tmp_path: Path) -> None:
             chosen[name] = program
             seen |= kinds(program)
     assert len(seen) >= 18, seen
-    assert_exact(chosen, tmp_path)
+    assert_exact(chosen, tmp_path, merge_activations=merge)
 
 
 @pytest.mark.slow
@@ -80,7 +81,8 @@ def test_streams_give_the_reference_codes(seed: int, tmp_path: Path) -> None:
     programs = list(taken(range(40), stream=True).values())
     program = programs[seed]
     values = inputs(program, 100)
-    got = predictor(program, tmp_path, io_type="io_stream")(values)
+    asked = {"io_type": "io_stream", "merge_activations": seed % 2 == 1}
+    got = predictor(program, tmp_path, **asked)(values)
     np.testing.assert_array_equal(got, reference.run(program, values))
 
 

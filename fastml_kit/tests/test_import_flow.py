@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastml_kit import flow, runner
+from fastml_kit import flow, runner, verify
 from fastml_kit.tests import networks, onnxgraphs
 from fastml_kit.tests.onnxgraphs import node
 
@@ -37,7 +37,7 @@ def test_a_float_graph_climbs_one_rung_and_says_why_no_other(tmp_path: Path) -> 
     constants = {"w": np.random.default_rng(0).normal(0, 1, (6, 4))}
     nodes = [node("MatMul", ["x", "w"], "s"), node("Tanh", ["s"], "y")]
     graph = onnxgraphs.save(tmp_path / "plain.onnx", nodes, constants, (6,), to=(4,))
-    run = runner.run(None, request(tmp_path, graph))
+    run = runner.run(None, request(tmp_path, graph, flow="both"))
     assert run.status == "ok", run.stages
     assert run.run.startswith("onnx-plain-")
     found = records(run)
@@ -45,7 +45,7 @@ def test_a_float_graph_climbs_one_rung_and_says_why_no_other(tmp_path: Path) -> 
     assert found["import.onnxruntime.distance"] < 1e-5
     assert not [name for name in found if name.endswith(".mismatches")]
     reasons = skips(run)
-    rungs = ("reference", "fast", "csim", "da4ml", "rtl", "netlist")
+    rungs = [rung for rung in verify.ENGINES if rung not in ("qat", "qonnx")]
     assert {f"verify.{rung}" for rung in rungs} <= reasons.keys()
     assert all("'w' is not quantized" in reasons[f"verify.{rung}"] for rung in rungs)
 
@@ -138,7 +138,7 @@ def test_a_missing_format_is_asked_for_and_taken(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_foreign_graph_goes_all_the_way_in_bare_papermill_too(tmp_path: Path) -> None:
     graph = networks.mlp(tmp_path / "net.onnx")
-    given = request(tmp_path, graph)
+    given = request(tmp_path, graph, flow="both")
     notebook = flow.FLOW.path(flow.FLOW.stage("report"))
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook)]
     command += [str(tmp_path / "out.ipynb")]
@@ -149,7 +149,7 @@ def test_a_foreign_graph_goes_all_the_way_in_bare_papermill_too(tmp_path: Path) 
     assert run.status == "ok"
     assert all(stage.reused for stage in run.stages)
     found = records(run)
-    for engine in ("qonnx", "fast", "csim", "da4ml", "rtl", "netlist"):
+    for engine in set(verify.ENGINES) - {"qat", "reference"}:  # what the others are compared with
         assert found[f"verify.{engine}.samples"] == len(X)
         assert found[f"verify.{engine}.mismatches"] == 0
 

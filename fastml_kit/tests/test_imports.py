@@ -31,10 +31,13 @@ FLOORS = {
     "boards": 7,
     "studies": 8,
     "plots": 9,
+    "waves": 9,
     "given": 9,
     "home": 9,
     "example": 9,
+    "schema": 9,
     "parameters": 9,
+    "stages": 9,
     "flow": 9,
     "planning": 9,
     "cells": 9,
@@ -44,6 +47,7 @@ FLOORS = {
     "runner": 9,
     "sweep": 9,
     "cli": 9,
+    "cli_data": 9,
 }
 MODULES = [path for path in PACKAGE.rglob("*.py") if "tests" not in path.parts]
 

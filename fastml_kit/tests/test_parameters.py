@@ -12,10 +12,8 @@ from fastml_kit.parameters import (
     ImportFlowParameters,
     ModelParameters,
     ReportParameters,
-    allowed,
-    check,
-    read_value,
 )
+from fastml_kit.schema import allowed, check, read_value
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,13 @@ def test_a_damaged_file_of_records_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "records.json").write_text(text)
     with pytest.raises(RunError, match="holds no records of a stage"):
         records.load(tmp_path / "records.json")
+
+
+def test_an_estimate_and_a_measurement_of_one_quantity_are_two_records(tmp_path: Path) -> None:
+    pair = [
+        Record("cost.finn.latency_cycles", value, "cycles", source, "finn", flow="finn")
+        for value, source in ((200, "estimate"), (210, "rtlsim"))
+    ]
+    assert pair[0].key != pair[1].key
+    records.save(tmp_path / "records.json", pair[::-1], [])
+    assert records.load(tmp_path / "records.json")[0] == pair

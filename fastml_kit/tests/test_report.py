@@ -108,6 +108,57 @@ def test_an_estimate_shares_no_row_with_a_measurement(tmp_path: Path) -> None:
     assert "7,412" not in rows["estimate"]
 
 
+def both_ways() -> list[dict[str, Any]]:
+    """Return the records of two circuits of one graph, on xc7."""
+    wired, folded = {"flow": "da4ml", "target": "xc7"}, {"flow": "finn", "target": "xc7"}
+    found = []
+    for where, engine, counts in (
+        (wired, "netlist", (9340, 0, 0, 1, 5)),
+        (folded, "finn_netlist", (2335, 0, 1.5, 64, 210)),
+    ):
+        names = ("lut", "dsp", "bram36", "interval_cycles", "latency_cycles")
+        for name, count in zip(names, counts, strict=True):
+            source = "netlist" if name.endswith("cycles") else "yosys"
+            found.append(record(f"cost.{where['flow']}.{name}", count, source, **where))
+        for what, count in (("samples", 1797), ("total_samples", 1797), ("mismatches", 0)):
+            found.append(record(f"verify.{engine}.{what}", count, "netlist", **where))
+    return found
+
+
+def test_two_circuits_of_one_graph_are_weighed_in_their_own_figures(tmp_path: Path) -> None:
+    records = [report.Record(**one) for one in both_ways()]
+    said = str(report.two_circuits(records))
+    assert "the same answers, different costs (on xc7)" in said
+    assert (
+        "da4ml's circuit: 9,340 LUT, 0 DSP, 0 BRAM36, a sample every cycle, an answer after 5"
+        in said
+    )
+    assert "FINN's circuit: 2,335 LUT, 0 DSP, 1.5 BRAM36, a sample every 64 cycles, an" in said
+    assert "an answer after 210; 0 codes differ on 1,797 samples" in said
+    assert "0.25 times the LUT and 64 times the cycles, so 16 times the LUT x cycles" in said
+    shown = text(run_folder(tmp_path, [], both_ways()))
+    assert "One graph, two circuits" in shown
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "netlist xc7 1,797 0 exact" in rows and "finn_netlist xc7 1,797 0 exact" in rows
+    assert "finn xc7 yosys 2,335 - 0 1.5 - -" in rows
+    assert "finn xc7 netlist - - - - 210 64" in rows
+
+
+def test_circuits_that_differ_are_not_called_the_same() -> None:
+    records = both_ways()
+    records[-1]["value"] = 3
+    said = str(report.two_circuits([report.Record(**one) for one in records]))
+    assert "answers that differ" in said and "3 codes differ" in said
+
+
+@pytest.mark.parametrize("lost", range(16))
+def test_without_all_figures_of_both_nothing_is_weighed(lost: int) -> None:
+    records = [report.Record(**one) for one in both_ways()]
+    left = [record for place, record in enumerate(records) if place != lost]
+    told = records[lost].name.endswith("total_samples")  # not needed
+    assert (report.two_circuits(left) is not None) == told
+
+
 def test_skips_are_shown_with_their_reason(tmp_path: Path) -> None:
     assert "skipped verify.netlist: no yosys" in text(run_folder(tmp_path, []))
 
@@ -143,6 +194,10 @@ def test_the_report_of_a_model_that_was_brought_has_the_stages_of_its_flow(tmp_p
     (folder / "run.json").write_text(json.dumps(content))
     stages = [stage["name"] for stage in report.summarize(folder)["stages"]]
     assert stages == ["import", "hls4ml", "synthesize", "report"]
+    content["parameters"]["flow"] = "both"
+    (folder / "run.json").write_text(json.dumps(content))
+    stages = [stage["name"] for stage in report.summarize(folder)["stages"]]
+    assert stages == ["import", "hls4ml", "finn", "synthesize", "report"]
 
 
 def test_a_run_is_found_by_id_by_path_and_by_being_the_latest(tmp_path: Path) -> None:

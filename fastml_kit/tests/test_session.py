@@ -20,7 +20,7 @@ from fastml_kit.errors import (
     ToolNotFound,
     UnsupportedModel,
 )
-from fastml_kit.tests.toyflow import CELLS, HEAD, toy, write_notebooks
+from fastml_kit.tests.toyflow import CELLS, HEAD, forked, toy, write_notebooks
 
 
 class Kernel:
@@ -240,6 +240,40 @@ def test_missing_stages_are_built_first_and_inputs_are_checked(
     kernel.run_all("02_two")
     assert "numbers.txt was changed after it was made" in capsys.readouterr().out
     assert (runs / stage.run.id / "one/numbers.txt").read_text() == "0\n1\n2"
+
+
+@pytest.mark.parametrize(
+    ("way", "inputs"),
+    [("hls4ml", "one twin"), ("finn", "one two"), ("both", "one twin two")],
+)
+def test_what_lies_on_the_way_is_built_and_nothing_else(runs: Path, way: str, inputs: str) -> None:
+    default, cells = CELLS["03_joined"]
+    kernel = Kernel()
+    kernel.run(HEAD, default.replace('flow = "hls4ml"', f'flow = "{way}"'), *cells)
+    (folder,) = runs.glob("*-*")
+    assert (folder / "joined/inputs.txt").read_text() == inputs
+    made = {path.parent.name for path in folder.glob("*/stage.json")}
+    assert made == {"joined", *inputs.split()}
+    report = runner.run("toy", {"flow": way}, flow=forked())
+    assert report.folder == folder
+    assert [stage.stage for stage in report.stages] == [*inputs.split(), "joined"]
+    assert all(stage.reused for stage in report.stages)
+
+
+def test_the_other_way_takes_what_both_share_from_the_first_run(runs: Path) -> None:
+    first = runner.run("toy", {"flow": "finn"}, flow=forked())
+    both = runner.run("toy", {"flow": "both"}, flow=forked())
+    assert (first.status, both.status) == ("ok", "ok"), both.stages
+    reused = {stage.stage: stage.reused for stage in both.stages}
+    assert reused == {
+        "one": f"{first.run}/one", "twin": None, "two": f"{first.run}/two", "joined": None
+    }  # fmt: skip
+
+
+def test_a_stage_off_the_way_runs_when_it_is_named(runs: Path) -> None:
+    report = runner.run("toy", until="two", flow=forked())
+    assert [stage.stage for stage in report.stages] == ["one", "two"]
+    assert report.status == "ok"
 
 
 def test_a_stage_that_cannot_be_built_says_which_and_why(runs: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_closure_follows_tables_of_module_names() -> None:
 
 def test_a_closure_leaves_orchestration_out_and_plots_in() -> None:
     found = names("from fastml_kit import session, runner, plots\nimport fastml_kit.cli")
-    assert "plots.py" in found
+    assert "plots/style.py" in found
     assert not found & {"session.py", "stage.py", "runs.py", "cli.py", "runner/drive.py"}
 
 
@@ -95,7 +95,7 @@ def test_a_digest_changes_with_a_module(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_cell_that_cannot_be_read_may_use_anything(tmp_path: Path) -> None:
     used = sources.files(notebook(tmp_path / "n.ipynb", "def ("))
     assert sources.PACKAGE / "verify.py" in used
-    assert sources.PACKAGE / "plots.py" in used
+    assert sources.PACKAGE / "plots/style.py" in used
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"cells": [{}]}'])

@@ -78,14 +78,18 @@ def test_queues_have_the_depths_that_were_asked_for() -> None:
     ]
     with pytest.raises(BadRequest, match=r"no FIFO 'before_sum'.*before_sum_0"):
         stitch.fifos(CHAIN, {"before_sum": 7})
-    with pytest.raises(BadRequest, match="FIFO 'before_copy' of depth 1; at least 2"):
+    with pytest.raises(BadRequest, match="FIFO 'before_copy' of depth 1; at least 2, or 0"):
         stitch.fifos(CHAIN, {"before_copy": 1})
+    assert stitch.fifos(CHAIN, {"before_copy": 0})[0].depth == 0
 
 
-def test_a_copy_added_to_itself_is_twice_the_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [32, 0])
+def test_a_copy_added_to_itself_is_twice_the_input(tmp_path: Path, first: int) -> None:
     """The smallest design with a fork and a join, and with what the host adds to its answers."""
     built = made(tmp_path / "finn", CHAIN)
-    design = stitch.stitch(built, tmp_path / "design", depths={"before_sum_0": 2})
+    depths = {"before_sum_0": 2, "before_copy": first}
+    design = stitch.stitch(built, tmp_path / "design", depths=depths)
+    assert (tmp_path / "design" / "twice.sv").read_text().count("kit_fifo #") == 2 + bool(first)
     values = np.random.default_rng(0).integers(0, 8, (200, 8)).astype(float)
     ran = stream.simulate(
         design.sources, design.top, design.interface, values, tmp_path / "sim",
@@ -93,7 +97,8 @@ def test_a_copy_added_to_itself_is_twice_the_input(tmp_path: Path) -> None:
     )  # fmt: skip
     assert np.array_equal(ran.values, 2 * values + 0.5)
     assert ran.high_water.keys() == {"before_copy", "before_sum_0", "before_sum_1"}
-    again = stitch.stitch(built, tmp_path / "again", depths={"before_sum_0": 2})
+    assert (ran.high_water["before_copy"] > 0) == (first > 0)
+    again = stitch.stitch(built, tmp_path / "again", depths=depths)
     for one, two in zip(design.sources, again.sources, strict=True):
         assert one.read_bytes() == two.read_bytes()
 

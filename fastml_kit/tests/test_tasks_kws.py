@@ -12,14 +12,14 @@ from fastml_kit import models, tasks
 from fastml_kit.fixedpoint import FixedSpec
 from fastml_kit.graph import cost, execute, export, fast, program, ranges, reference
 from fastml_kit.models import keras2, train
-from fastml_kit.tasks import kws
+from fastml_kit.tasks import kws_synthetic as kws
 from fastml_kit.tasks.base import PARTS
 from fastml_kit.tests.kerasmodels import randomized
 
 
 @pytest.fixture(scope="module")
 def data():
-    return tasks.load("kws")
+    return tasks.load("kws", "kws-synthetic")
 
 
 def rows(x):
@@ -44,7 +44,7 @@ def test_it_does_not_pass_for_the_real_data(data):
 
 
 def test_it_is_the_same_for_every_caller(data):
-    assert np.array_equal(tasks.load("kws").x, data.x)
+    assert np.array_equal(tasks.load("kws", "kws-synthetic").x, data.x)
     codes = data.input_spec.to_codes(data.x).astype(np.int8)
     # Whoever changes the data changes every accuracy that was measured on it.
     assert hashlib.sha256(codes.tobytes()).hexdigest()[:16] == "1b42f254342a903e"

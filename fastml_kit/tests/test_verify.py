@@ -95,3 +95,17 @@ def test_unequal_shapes_are_refused(got):
 def test_a_yardstick_off_the_grid_is_refused():
     with pytest.raises(BadRequest, match="is the yardstick"):
         verify.compare(WANT, WANT + SPEC.step / 2, spec=SPEC, labels=LABELS)
+
+
+@given(total=st.integers(1, 400), at_most=st.integers(0, 500), seed=st.integers(0, 9))
+def test_a_part_of_the_samples_is_drawn_with_a_seed_and_never_too_small(total, at_most, seed):
+    chosen = verify.choose(total, at_most, seed=seed)
+    assert len(chosen) == min(total, max(at_most, verify.LEAST))
+    assert (np.diff(chosen) > 0).all()
+    assert chosen[0] >= 0 and chosen[-1] < total
+    assert np.array_equal(chosen, verify.choose(total, at_most, seed=seed))
+
+
+def test_another_seed_draws_other_samples():
+    assert not np.array_equal(verify.choose(400, 40), verify.choose(400, 40, seed=1))
+    assert np.array_equal(verify.choose(5, 40), np.arange(5))

@@ -1,16 +1,19 @@
 """A flow of three small notebooks, written on the spot: what the runner is tested with.
 
+`forked` is a flow with two ways from the first notebook to the last.
+
 ``python -m fastml_kit.tests.toyflow run toy`` is `fastml run` for this flow; the notebooks lie in
 the folder that the environment's TOY_NOTEBOOKS names.
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
 from fastml_kit.flow import Flow, StageSpec
-from fastml_kit.parameters import Parameters
+from fastml_kit.schema import Parameters
 
 CELL_TIMEOUT_S = 20
 
@@ -58,7 +61,36 @@ def toy(notebooks: Path | None = None) -> Flow:
     )
 
 
-HEAD = "from fastml_kit import session\nfrom fastml_kit.tests.toyflow import toy"
+class ForkedParameters(TwoParameters):
+    """Of the notebook in which both ways end."""
+
+    flow: str = Field("hls4ml", description="which way to take, or both")
+
+
+def forked(notebooks: Path | None = None) -> Flow:
+    """Return the flow in which "twin" or "two", or both, come between "one" and "joined"."""
+    flow = toy(notebooks)
+    one, two, _ = flow.stages
+    return replace(
+        flow,
+        stages=(
+            one,
+            replace(two, name="twin", notebook="02_twin", way="hls4ml"),
+            replace(two, way="finn"),
+            StageSpec(
+                "joined",
+                "03_joined",
+                ForkedParameters,
+                inputs=dict.fromkeys(("one", "twin", "two"), ("records.json",)),
+                cell_timeout_s=CELL_TIMEOUT_S,
+            ),
+        ),
+        parameters=ForkedParameters,
+        program="fastml_kit.tests.forkedflow",
+    )
+
+
+HEAD = "from fastml_kit import session\nfrom fastml_kit.tests.toyflow import forked, toy"
 CELLS = {
     "01_one": (
         'task = "toy"\nmodel = "toy"\nn = 3\nruns_dir = "runs"',
@@ -95,11 +127,28 @@ CELLS = {
             "stage.finish()",
         ],
     ),
+    "02_twin": (
+        'task = "toy"\nmodel = "toy"\nn = 3\nfactor = 2\nruns_dir = "runs"',
+        [
+            'stage = session.open("twin", globals(), flow=forked())',
+            'stage.record("cost.toy.lut", factor, unit="LUT", source="estimate")',
+            "stage.finish()",
+        ],
+    ),
+    "03_joined": (
+        'task = "toy"\nmodel = "toy"\nn = 3\nfactor = 2\nflow = "hls4ml"\nruns_dir = "runs"',
+        [
+            'stage = session.open("joined", globals(), flow=forked())',
+            'stage.file("inputs.txt").write_text(" ".join(stage.spec.inputs))',
+            "for name in stage.spec.inputs: stage.records_of(name)",
+            "stage.finish()",
+        ],
+    ),
 }
 
 
 def write_notebooks(folder: Path, **faults: str) -> None:
-    """Write the three notebooks; `faults` put a cell into one, before its last: ``two="1/0"``."""
+    """Write the notebooks; `faults` put a cell into one, before its last: ``two="1/0"``."""
     import nbformat
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,7 @@ class Job:
             )
         for node, fold in zip(self._nodes(), folds, strict=True):
             custom = self._custom(node)
-            for name in ("PE", "SIMD", "parallel_window"):
+            for name in ("PE", "SIMD", "parallel_window", "deep_pipeline"):
                 if name in fold and name in custom.get_nodeattr_types():
                     custom.set_nodeattr(name, fold[name])
 

@@ -117,7 +117,8 @@ def lower_bound(layers: Sequence[Layer], folds: Sequence[Fold]) -> int:
     """Return an interval that no circuit with these folds can beat.
 
     Every stream passes one word a cycle, and PE x SIMD multipliers make one product each: facts
-    of any such circuit, where `Plan.interval` is what FINN says of its own.
+    of any such circuit, where `Plan.interval` is what FINN says of its own. It is known before
+    anything is built; `rtl.fifos.lower_bound` says it of a circuit that FINN has made.
     """
     return max(_work(layer, fold) for layer, fold in zip(layers, folds, strict=True))
 

@@ -23,6 +23,7 @@ from fastml_kit.backends.finn_backend.folding_models import (
     Stream,
     Thresholding,
     check,
+    core_depth,
     lanes,
     streams,
 )
@@ -30,13 +31,14 @@ from fastml_kit.devices import Device
 from fastml_kit.errors import BadRequest
 
 # Estimates, fitted to yosys 0.70's counts.
-DSP_LUT_A_PRODUCT = 8  # guard bits and a share of the adder trees, beyond the lane's width
+DSP_LUT_A_PRODUCT = 7  # guard bits and a share of the adder trees, beyond the lane's width
+DSP_LUT_A_PAIR = 8
 DSP_FF_A_PRODUCT = 10
-LUT_CORE_EXCESS = 1.12  # yosys's LUTs over the adders' bits
+CHAIN_EXCESS = 5  # LUTs of a chain over its adders' bits, where it has more than one
 CONTROL_LUT = 30  # counters and handshakes of one unit
 CONTROL_FF = 30
 FIFO_CONTROL = 20
-WINDOW_CONTROL = 300  # FINN's own figure
+WINDOW_LUT, WINDOW_FF = 105, 50  # counters of a sliding window (FINN's own figure: 300 LUTs)
 IMAGE_FIFO = 32  # words before each layer of an image; a vector's FIFO holds the whole vector
 LUTS_A_BLOCK = 190  # weights go to an 18 Kb block that saves so many: xc7z020's ratio of the two
 WEIGHT_BITS_A_LUT = 16  # a LUT could hold 64: yosys finds far less in constants without pattern
@@ -97,7 +99,9 @@ def resources(layer: Layer, fold: Fold, device: Device | None = None) -> Resourc
         Resources.of(device)  # refuses other families
     check(layer, fold)
     taken, given = streams(layer, fold)
-    used = fifo(taken, is_image(layer)) + _unit(layer, fold, taken, given)
+    used = _unit(layer, fold, taken, given)
+    if not isinstance(layer, Thresholding):  # which takes a word a cycle: none waits
+        used += fifo(taken, is_image(layer))
     return Resources(ceil(used.lut), ceil(used.ff), used.dsp, used.bram36)
 
 
@@ -113,25 +117,31 @@ def _unit(layer: Layer, fold: Fold, taken: Stream, given: Stream) -> Resources:
             return control(given.lanes * given.bits)
         case Pool() | Label():
             compare = taken.lanes * taken.bits
-            return control(2 * compare) + Resources(lut=2 * compare)
+            return Resources(lut=compare + 10, ff=2 * compare + 4)
         case Add():
             adders = given.lanes * given.bits
-            return fifo(taken, is_image(layer)) + control(adders) + Resources(lut=adders)
+            return fifo(taken, is_image(layer)) + Resources(lut=adders, ff=adders + 3)
         case Duplicate():
-            return control(given.lanes * given.bits)
+            return Resources(lut=4 * layer.copies, ff=layer.copies)
 
 
 def converter(given: Stream, taken: Stream) -> Resources:
-    """Estimate FINN's `dwc_axi.sv`, which turns words of one width into words of another.
+    """Estimate `kit_widen.sv`, `kit_narrow.sv` or, between other widths, FINN's `dwc_axi.sv`.
 
-    Narrow words find their places in a wide one by an enable each; all else is a shifter.
+    Narrow words find their places in a wide one by an enable each; the parts of a wide one are
+    chosen by multiplexers (one LUT has four inputs for data); all else is a shifter.
     """
     if given.lanes == taken.lanes:
         return Resources()
+    if taken.lanes % given.lanes == 0:
+        parts = taken.lanes // given.lanes
+        return Resources(lut=parts + 3, ff=taken.lanes * given.bits + parts + 1)
+    if given.lanes % taken.lanes == 0:
+        parts = given.lanes // taken.lanes
+        chosen = taken.lanes * given.bits * max(1, ceil(parts / 2) - 1)
+        return Resources(lut=chosen + 2 * parts.bit_length(), ff=parts.bit_length())
     width = (given.lanes + taken.lanes) * given.bits
-    widening = taken.lanes % given.lanes == 0
-    lut = 0.3 * width + FIFO_CONTROL if widening else 3 * width
-    return Resources(lut=ceil(lut), ff=width + FIFO_CONTROL)
+    return Resources(lut=ceil(3 * width), ff=width + FIFO_CONTROL)
 
 
 def fifo(stream: Stream, image: bool) -> Resources:
@@ -195,13 +205,14 @@ def _mvau(layer: Mvau, fold: Fold) -> Resources:
     folds = layer.mh // fold.pe, layer.mw // fold.simd
     accumulators = fold.pe * layer.acc_bits
     word = fold.simd * layer.act_bits
-    replay = Resources(lut=word * ceil(folds[1] / 32), ff=word) if folds[0] > 1 else Resources()
-    used = (
-        weight_memory(layer, fold)
-        + replay
-        + control(2 * accumulators)
-        + Resources(lut=accumulators)
-    )
+    replay = Resources()
+    if folds[0] > 1:
+        replay = Resources(lut=word * ceil(folds[1] / 32) * 2 / 3, ff=word)
+    places = 1 + (core_depth(layer, fold) + 1) // folds[1]  # after kit_mvu_queue.sv
+    queue = Resources(ff=accumulators) if places == 1 else fifo(
+        Stream(places, fold.pe, layer.acc_bits), image=False
+    )  # fmt: skip
+    used = weight_memory(layer, fold) + replay + queue + control(accumulators)
     return used + compute_core(layer, fold)
 
 
@@ -210,8 +221,9 @@ def compute_core(layer: Mvau, fold: Fold) -> Resources:
     if fold.compute == "lut":
         return _lut_core(layer, fold)
     products, lane = fold.pe * fold.simd, layer.weight_bits + layer.act_bits - 1
+    pairs = DSP_LUT_A_PAIR if fold.simd == 2 else 0  # of the least trees, more is left over
     return Resources(
-        lut=products * (lane + DSP_LUT_A_PRODUCT),
+        lut=products * (lane + DSP_LUT_A_PRODUCT) + fold.pe * (layer.acc_bits + pairs),
         ff=products * (lane + DSP_FF_A_PRODUCT),
         dsp=ceil(fold.pe / lanes(layer)) * fold.simd,
     )
@@ -231,28 +243,31 @@ def _lut_core(layer: Mvau, fold: Fold) -> Resources:
     plane = chain[-1] + (groups - 1).bit_length()
     planes = (weight - 1) * (plane + weight - 1)
     chains = (groups - 1) * sum(chain) + sum(chain[: pairs - 4 * (groups - 1)])
+    chains += CHAIN_EXCESS * (groups - (pairs - 4 * (groups - 1) == 1))
     one = weight * (chains + tree) + planes + layer.acc_bits
     nodes = sum(ceil(weight / 2**level) for level in range(1, (weight - 1).bit_length() + 1))
     held = weight * (fold.simd + groups * chain[-1] + tree) + layer.acc_bits
     held += nodes * (plane + weight - 1)
     shared = pairs * (act + 1)
-    lut = LUT_CORE_EXCESS * (fold.pe * one + shared)
-    return Resources(lut=lut, ff=fold.pe * held + shared + fold.simd * act)
+    return Resources(lut=fold.pe * one + shared, ff=fold.pe * held + shared + fold.simd * act)
 
 
 def _thresholding(layer: Thresholding, fold: Fold) -> Resources:
     """A binary search: for each bit of the result, a memory of thresholds and a comparison."""
-    used = control(fold.pe * 8 * layer.out_bits)
+    places = layer.steps.bit_length() + 3  # of the output queue
+    used = control(fold.pe * layer.out_bits) + fifo(
+        Stream(places, fold.pe, layer.out_bits), image=False
+    )
     stages = layer.steps.bit_length()
     for stage in range(stages):
         memory = logic_memory(layer.in_bits, layer.channels // fold.pe * 2**stage)
         for _ in range(fold.pe):
-            used += memory + Resources(lut=0.75 * layer.in_bits, ff=2 * layer.in_bits + stages)
+            used += memory + Resources(lut=0.75 * layer.in_bits, ff=layer.in_bits + stages)
     return used
 
 
 def _sliding_window(layer: SlidingWindow, fold: Fold) -> Resources:
-    """Line buffers in LUT memory (FINN's default and formula), and counters.
+    """Line buffers in LUT memory (FINN's default), and counters.
 
     A parallel window is held in registers.
     """
@@ -260,8 +275,5 @@ def _sliding_window(layer: SlidingWindow, fold: Fold) -> Resources:
     (k_h, k_w), (d_h, d_w) = layer.kernel, layer.dilation
     width = fold.simd * layer.bits
     depth = ((k_h - 1) * d_h * layer.image[1] + (k_w - 1) * d_w + 1) * parts
-    if fold.parallel_window:
-        buffers = Resources(lut=width * ceil(depth / 32), ff=width * prod(layer.kernel))
-        return buffers + control(width) + Resources(lut=WINDOW_CONTROL, ff=WINDOW_CONTROL)
-    buffers = Resources(lut=width * ceil(depth / 38))
-    return buffers + control(width) + Resources(lut=WINDOW_CONTROL, ff=WINDOW_CONTROL)
+    held = width * (prod(layer.kernel) if fold.parallel_window else 1)
+    return Resources(lut=WINDOW_LUT + width * ceil(depth / 32) * 2 / 3, ff=WINDOW_FF + held)

@@ -6,7 +6,7 @@ folded layer takes is in `folding_timing`, what it costs in `folding_costs`.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
+from math import ceil, prod
 from typing import ClassVar, Literal, NamedTuple
 
 from fastml_kit.errors import BadRequest, UnsupportedModel
@@ -161,6 +161,8 @@ class Fold:
                 return {"SIMD": self.simd, "parallel_window": int(self.parallel_window)}
             case Padding():
                 return {"SIMD": self.simd}
+            case Thresholding():  # a register a stage is enough for a comparison at 100 MHz
+                return {"PE": self.pe, "deep_pipeline": 0}
             case _:
                 return {"PE": self.pe}
 
@@ -260,6 +262,13 @@ def lanes(layer: Mvau) -> int:
     room = 25 - weight - (not layer.narrow)
     fits = room >= 0 and weight >= 2 and act >= 2 and act - layer.act_signed < 18
     return 1 + room // (weight + act - 1) if fits else 0
+
+
+def core_depth(layer: Mvau, fold: Fold) -> int:
+    """Return the cycles through FINN's `mvu.sv`, or our `kit_lut_mvu.sv`, as their heads say."""
+    if fold.compute == "dsp":
+        return 4 + (fold.simd - 1).bit_length() + (fold.simd == 1)
+    return 3 + (ceil(fold.simd / 8) - 1).bit_length() + (layer.weight_bits - 1).bit_length()
 
 
 def check(layer: Layer, fold: Fold) -> None:

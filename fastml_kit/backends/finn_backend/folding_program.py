@@ -27,11 +27,13 @@ from fastml_kit.backends.finn_backend.folding_models import (
     streams,
 )
 from fastml_kit.backends.finn_backend.folding_timing import (
-    HOP,
+    FIFO,
     Delays,
     Edge,
+    across,
     cycles,
     delays,
+    hop,
     splitting,
 )
 from fastml_kit.devices import Device
@@ -131,7 +133,8 @@ class _Program:
         self.rows: list[tuple[Row, float, float]] = []
         self.uses: list[dict[int, float]] = [{} for _ in RESOURCES]
         self.picks: list[dict[int, Option]] = []
-        self.pairs: list[dict[int, int]] = []  # per edge: column -> cycles of splitting words
+        self.pairs: list[dict[int, tuple[int, int]]] = []  # per edge: column -> cycles of a hop,
+        # and of splitting words
         for options in network.options:
             fast = [option for option in options if option.cycles <= interval]
             picks = {self.column(1, whole=True): option for option in fast}
@@ -156,7 +159,15 @@ class _Program:
             if amount:
                 uses[column] = amount
 
-    def add_edge(self, source: int, target: int) -> dict[int, int]:
+    def add_edge(self, source: int, target: int) -> dict[int, tuple[int, int]]:
+        ways = self.flow(source, target)
+        for pair, column in ways.items():
+            self.charge(column, converter(*pair))
+        layer = self.network.layers[target]
+        return {column: (hop(layer, *pair), splitting(*pair)) for pair, column in ways.items()}
+
+    def flow(self, source: int, target: int) -> dict[tuple[Stream, Stream], int]:
+        """Add a column for each pair of the words given and taken: 1 where both are chosen."""
         givers: dict[Stream, list[int]] = {}
         for column, option in self.picks[source].items():
             givers.setdefault(option.given._replace(words=0), []).append(column)
@@ -173,9 +184,7 @@ class _Program:
             for side, columns in sides.items():
                 flow = {column: 1.0 for pair, column in ways.items() if pair[at] == side}
                 self.row({**flow, **dict.fromkeys(columns, -1.0)}, 0, 0)
-        for pair, column in ways.items():
-            self.charge(column, converter(*pair))
-        return {column: splitting(*pair) for pair, column in ways.items()}
+        return ways
 
     def add_budget(self) -> None:
         for uses, amount in zip(self.uses, astuple(self.network.budget), strict=True):
@@ -212,9 +221,17 @@ class _Program:
             self.row({last: 1, end[place]: -1}, 0)
         for (source, target), pairs in zip(self.network.edges, self.pairs, strict=True):
             first = {c: -float(option.delays.first) for c, option in self.picks[source].items()}
-            split = {c: -float(wait) for c, wait in pairs.items()}
-            self.row({start[target]: 1, start[source]: -1, **first}, HOP)
-            self.row({arrive[target]: 1, end[source]: -1, **split}, HOP)
+            hops = {c: -float(wait) for c, (wait, _) in pairs.items()}
+            all_of_it = {c: -float(sum(waits)) for c, waits in pairs.items()}
+            self.row({start[target]: 1, start[source]: -1, **first, **hops}, 0)
+            self.row({arrive[target]: 1, end[source]: -1, **all_of_it}, 0)
+        for source, between, target in across(self.network.layers, self.network.edges):
+            split = {
+                column: -float(splitting(*pair))
+                for pair, column in self.flow(source, target).items()
+            }
+            passing = {c: -float(option.delays.last) for c, option in self.picks[between].items()}
+            self.row({arrive[target]: 1, end[source]: -1, **split, **passing}, FIFO)
         return {last: 1}
 
     def least(self, goal: Row) -> tuple[Fold, ...] | None:

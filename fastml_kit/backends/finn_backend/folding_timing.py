@@ -5,7 +5,7 @@ holds the two together). Latency is our estimate, within 3 % of two networks bui
 """
 
 from collections.abc import Sequence
-from math import ceil, prod
+from math import prod
 from typing import NamedTuple
 
 from fastml_kit.backends.finn_backend.folding_models import (
@@ -21,13 +21,14 @@ from fastml_kit.backends.finn_backend.folding_models import (
     Stream,
     Thresholding,
     check,
+    core_depth,
     streams,
 )
 
 # Cycles through registers.
 MVAU_PIPELINE = 3  # replay buffer, output queue and register, around the core
-THRESHOLD_PIPELINE = 2  # on top of two for each bit of the result
-HOP = 2  # a FIFO and a width converter between two layers
+THRESHOLD_PIPELINE = 1  # an output queue, on top of a stage for each bit of the result
+FIFO = 1  # a queue before a layer in which words wait for others
 
 Edge = tuple[int, int]  # from one place in a sequence of layers to a later one
 
@@ -80,13 +81,6 @@ class Delays(NamedTuple):
     last: int  # last word in -> last word out
 
 
-def _core_depth(layer: Mvau, fold: Fold) -> int:
-    """Cycles through FINN's `mvu.sv`, or through our `kit_lut_mvu.sv`, as their heads say."""
-    if fold.compute == "dsp":
-        return 4 + (fold.simd - 1).bit_length() + (fold.simd == 1)
-    return 3 + (ceil(fold.simd / 8) - 1).bit_length() + (layer.weight_bits - 1).bit_length()
-
-
 def delays(layer: Layer, fold: Fold) -> Delays:
     """Return the cycles through a layer.
 
@@ -98,13 +92,13 @@ def delays(layer: Layer, fold: Fold) -> Delays:
     taken, given = streams(layer, fold)
     match layer:
         case Mvau():
-            through = MVAU_PIPELINE + _core_depth(layer, fold)
+            through = MVAU_PIPELINE + core_depth(layer, fold)
             one = layer.mw // fold.simd
             return Delays(
                 one + through, busy + through, (layer.mh // fold.pe - 1) * one + 1 + through
             )
         case Thresholding():
-            through = THRESHOLD_PIPELINE + 2 * layer.steps.bit_length()
+            through = THRESHOLD_PIPELINE + layer.steps.bit_length()
             return Delays(through, busy - 1 + through, through)
         case SlidingWindow():
             parts = layer.channels // fold.simd
@@ -126,9 +120,35 @@ def delays(layer: Layer, fold: Fold) -> Delays:
             return Delays(1, busy, 1)
 
 
+def hop(target: Layer, given: Stream, taken: Stream) -> int:
+    """Return the cycles from a word's leaving a layer to its being taken by `target`.
+
+    Parts of a word pass at once (`kit_narrow.sv`); a wider one is collected in a register
+    (`kit_widen.sv`); FINN's converter between other widths has one of either side.
+    """
+    queue = 0 if isinstance(target, Thresholding) else FIFO
+    if given.lanes % taken.lanes == 0:
+        return queue
+    return queue + (1 if taken.lanes % given.lanes == 0 else 2)
+
+
 def splitting(given: Stream, taken: Stream) -> int:
     """Return the cycles from a wide word's first narrow word to its last, in a converter."""
     return -(-given.lanes // taken.lanes) - 1
+
+
+def across(layers: Sequence[Layer], edges: Sequence[Edge]) -> list[tuple[int, int, int]]:
+    """Return (giver, thresholds, taker) for all thresholds between two layers.
+
+    A word's elements come to the thresholds at once and leave them as fast as they can, but the
+    taker may take them slower: it has its last one only after a whole splitting of the giver's.
+    """
+    return [
+        (source, place, target)
+        for source, place in edges
+        for other, target in edges
+        if other == place and isinstance(layers[place], Thresholding)
+    ]
 
 
 def latency_of(layers: Sequence[Layer], folds: Sequence[Fold], edges: Sequence[Edge]) -> int:
@@ -139,14 +159,22 @@ def latency_of(layers: Sequence[Layer], folds: Sequence[Fold], edges: Sequence[E
     """
     start = [0] * len(layers)  # when the first word arrives
     arrive = [0] * len(layers)  # when the last one does
+    ends = [0] * len(layers)  # when its last word leaves a layer
     last = 0
     for place, (layer, fold) in enumerate(zip(layers, folds, strict=True)):
         through, (taken, given) = delays(layer, fold), streams(layer, fold)
+        for source, between, target in across(layers, edges):
+            if target == place:
+                wide = streams(layers[source], folds[source])[1]
+                passing = delays(layers[between], folds[between]).last + FIFO
+                arrive[place] = max(arrive[place], ends[source] + passing + splitting(wide, taken))
         arrive[place] = max(arrive[place], start[place] + taken.words - 1)
         end = max(start[place] + through.whole, arrive[place] + through.last)
+        ends[place] = end
         last = max(last, end)
         for _, target in (edge for edge in edges if edge[0] == place):
             after = streams(layers[target], folds[target])[0]
-            start[target] = max(start[target], start[place] + through.first + HOP)
-            arrive[target] = max(arrive[target], end + HOP + splitting(given, after))
+            wait = hop(layers[target], given, after)
+            start[target] = max(start[target], start[place] + through.first + wait)
+            arrive[target] = max(arrive[target], end + wait + splitting(given, after))
     return last
