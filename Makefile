@@ -28,7 +28,7 @@ doctor: env  ## show which tools are here, and what each unlocks
 	@$(BIN)/fastml doctor $(ARGS)
 
 test: lint  ## everything but the slow tests, on two cores; up to half an hour
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line unit notebooks
+	@$(MAKE) --no-print-directory --jobs=2 unit notebooks
 
 lint: env  ## style, formatting and types
 	$(BIN)/ruff check .

@@ -41,7 +41,7 @@ module {name} (
 MONITORS = """\
 `ifdef KIT_MONITORS
     assign high_water[{water_high}:{water_low}] = {{{water_pad}'b0, {name}_fill}};
-    assign blocked[{blocked_low}] = {source}_valid && !{source}_ready;
+    assign blocked[{blocked_low}] = {holds}{source}_valid && !{source}_ready;
     assign blocked[{blocked_high}] = {name}_valid && !{name}_ready;
 `endif
 """
@@ -237,6 +237,7 @@ def _fifo(queue: Fifo, number: int, stream: Mapping[str, Any]) -> str:
         bits=instances.carried(stream),
         high=instances.carried(stream) - 1,
         fill_high=fill - 1,
+        holds="" if queue.depth else "1'b0 && ",  # wires are never full: what they lead to is
         source=queue.stream,
         water_high=16 * number + 15,
         water_low=16 * number,

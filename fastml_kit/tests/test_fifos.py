@@ -358,7 +358,11 @@ KWS = chained(
 
 @pytest.mark.parametrize(
     ("dataflow", "interval", "latency"),
-    [(KWS, 128, 338)],  # as rtl.stream measured the RTL with these folds
+    [
+        (MLP, 16, 59),
+        (CNN, 336, 405),
+        (KWS, 128, 338),
+    ],  # as rtl.stream measured the RTL with these folds
 )
 def test_the_forecast_is_what_was_measured_in_rtl(
     dataflow: dict[str, Any], interval: int, latency: int
