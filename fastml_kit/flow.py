@@ -75,8 +75,11 @@ _FINN = StageSpec(
     "flow/04_finn",
     sets.FinnParameters,
     inputs={"export": ("model.onnx", "vectors.npz")},
-    tools=("finn", "qonnx", "numpy", "verilator", "g++", "make"),
-    cell_timeout_s=1800,
+    tools=(
+        *("finn", "qonnx", "numpy", "verilator", "g++", "make"),
+        *("vivado", "vitis_hls"),  # so that installing one is noticed
+    ),
+    cell_timeout_s=14_400,  # Vivado, where it is, takes hours
     way="finn",
 )
 _SYNTHESIZE = StageSpec(

@@ -12,15 +12,16 @@ BOTH = grid.Point("both", (), quality=0.97, engines=grid.ENGINES | grid.FINN_ENG
 def report(point=POINT):
     """Return the report of a run in which everything is as it must be."""
     records = [
-        {"name": "quality.qat", "value": 0.98, "target": None},
-        {"name": "cost.da4ml.dsp", "value": 0, "target": "xc7"},
-        {"name": "cost.finn.dsp", "value": 0, "target": "xc7"},
+        {"name": "quality.qat", "value": 0.98, "target": None, "source": "keras"},
+        {"name": "cost.da4ml.dsp", "value": 0, "target": "xc7", "source": "yosys"},
+        {"name": "cost.finn.dsp", "value": 0, "target": "xc7", "source": "yosys"},
+        {"name": "cost.finn.dsp", "value": 3, "target": None, "source": "estimate"},
     ]
     for engine in point.engines:
         target = "xc7" if engine.endswith("netlist") else None
         for what, value in (("samples", grid.SAMPLES), ("mismatches", 0)):
             name = f"verify.{engine}.{what}"
-            records.append({"name": name, "value": value, "target": target})
+            records.append({"name": name, "value": value, "target": target, "source": engine})
     return {"stages": [{"name": "train", "status": "ok"}], "records": records}
 
 
@@ -47,7 +48,8 @@ def fail_a_stage(good):
 
 def add_a_bad_target(good):
     # The same engine on another target: one good record must not hide a bad one.
-    good["records"].append({"name": "verify.netlist.mismatches", "value": 5, "target": "xc7"})
+    worse = {"name": "verify.netlist.mismatches", "value": 5, "target": "xc7", "source": "netlist"}
+    good["records"].append(worse)
 
 
 def test_a_good_run_has_no_faults():
