@@ -168,7 +168,7 @@ def _does_not_fit(network: Network, interval: int) -> DoesNotFit:
         name = network.layers[slow].name
         return DoesNotFit(
             f"interval={interval}: layer {name!r} takes at least {floors[slow]} cycles a frame, "
-            f"however it is folded; {instead}",
+            f"by FINN's cycle model, however it is folded; {instead}",
             resource=None,
             layer=name,
             best_interval=best,
